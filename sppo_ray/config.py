@@ -1,0 +1,219 @@
+"""The run's configuration: one frozen tree, checked whole before anything starts.
+
+In: a recipe or a file, and `key.path=value` overrides. Out: a `Config`, or a `ConfigError` that names the key and the remedy.
+"""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sppo_ray.errors import ConfigError
+from sppo_ray.preference import Estimator, Loss
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class PromptSource(Section):
+    """Where prompts come from: `playground`, a .jsonl, .csv or .parquet file, a saved dataset's folder, or a hub name."""
+
+    source: str
+    split: str | None = None  # of a hub or saved dataset; "{iteration}" in it stands for 1, 2, 3
+    column: str | None = None  # of text or chat messages; found by its usual names when not given
+    limit: Positive | None = None  # the first n prompts after shuffling
+    skip_bad_rows: bool = False  # leave out rows without a usable prompt instead of stopping
+
+
+class Policy(Section):
+    model: str  # a Hugging Face folder or hub name, or `playground`
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"  # in the trainer; soft-capping needs eager
+    max_length: Positive = 1024  # prompt and response, tokens
+    max_prompt_length: Positive = 512  # the end of a longer prompt is kept
+    trust_remote_code: bool = False
+
+
+class Generation(Section):
+    candidates: int = 5
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Positive = 2048
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    tensor_parallel: Positive = 1
+
+
+class Judge(Section):
+    model: str  # a PairRM folder or hub name, or `playground`
+    estimator: Estimator = "pairwise"
+    temperature: PositiveFloat = 1.0
+    source_max_length: Positive = 1224  # tokens of the prompt
+    candidate_max_length: Positive = 412  # tokens of each response
+    batch_tokens: Positive = 32768  # of one forward pass, padding included
+
+
+class Training(Section):
+    loss: Loss = "sppo"
+    eta: PositiveFloat = 1000.0
+    learning_rate: PositiveFloat = 5e-7
+    warmup_ratio: Share = 0.1
+    max_grad_norm: PositiveFloat = 1.0
+    batch_size: Positive = 64  # pairs an optimizer step, over all workers
+    micro_batch_size: Positive = 8  # pairs a forward pass, on one worker
+    epochs: Positive = 1
+    gradient_checkpointing: bool = True
+    reference: Literal["sampled", "recompute"] = "sampled"
+    reference_tolerance: PositiveFloat = 1e-2  # nats a token, mean over the first batch of an iteration
+    workers: Positive = 8
+    cpus: PositiveFloat = 1.0  # a worker
+    gpus: float = 1.0  # a worker
+
+
+class Pool(Section):
+    """A pool of engine actors: starts at `min`, grows to `max` as the cluster has room."""
+
+    min: Positive = 1
+    max: Positive = 1
+    cpus: float = 1.0  # an actor
+    gpus: float = 1.0  # an actor
+    blocks: Positive = 2  # in flight on one actor, so that its engine never runs dry
+
+
+class Evaluation(Section):
+    prompts: PromptSource | None = None  # held-out prompts of their own
+    held_out: int = 0  # without `prompts`: this many are set apart from the training prompts
+    responses: Positive = 1  # a prompt
+
+
+class Config(Section):
+    recipe: str
+    seed: int = 42
+    iterations: Positive = 3
+    block: Positive = 32  # prompts that are sampled, judged and stored together
+    prompts: PromptSource
+    policy: Policy
+    generation: Generation
+    judge: Judge
+    training: Training
+    evaluation: Evaluation = Evaluation()
+    generators: Pool = Pool()
+    rankers: Pool = Pool()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.generation.candidates < 2:
+            raise ValueError(
+                f"generation.candidates is {self.generation.candidates}: a pair needs at least 2; the paper uses 5"
+            )
+        if self.policy.max_prompt_length >= self.policy.max_length:
+            raise ValueError(
+                f"policy.max_prompt_length is {self.policy.max_prompt_length}, which leaves no room for a response "
+                f"in policy.max_length = {self.policy.max_length}: lower the first or raise the second"
+            )
+        if self.training.batch_size % self.training.workers:
+            raise ValueError(
+                f"training.batch_size is {self.training.batch_size} pairs, which {self.training.workers} workers "
+                "cannot share evenly: make it a multiple of training.workers"
+            )
+        for name in ("generators", "rankers"):
+            pool: Pool = getattr(self, name)
+            if pool.max < pool.min:
+                raise ValueError(f"{name}.max is {pool.max}, below {name}.min = {pool.min}: raise it")
+        return self
+
+
+def recipe_names() -> list[str]:
+    """The packaged recipes, by name."""
+    return sorted(file.name[:-5] for file in resources.files("sppo_ray.recipes").iterdir() if file.name.endswith(".yaml"))
+
+
+def load_config(recipe: str | None = None, file: Path | None = None, overrides: list[str] | None = None) -> Config:
+    """The configuration of a recipe or a file (a recipe's own format), with `key.path=value` overrides.
+
+    Raises `ConfigError` for an unknown recipe or key (the nearest names are suggested) and for values that do not fit.
+    """
+    if file is not None:
+        tree = _parse(_read(file), str(file))
+    else:
+        name = recipe or "playground"
+        if name not in recipe_names():
+            raise ConfigError(f"there is no recipe {name!r}{_nearest(name, recipe_names())}")
+        tree = _parse(resources.files("sppo_ray.recipes").joinpath(f"{name}.yaml").read_text("utf-8"), f"recipe {name}")
+    for override in overrides or []:
+        _set(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"--config {file}: no such file; `--recipe` takes one of {', '.join(recipe_names())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file} cannot be read: {error}") from None
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where} holds no settings: write `key: value` lines, as the packaged recipes do")
+    return tree
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"{override!r} is not an override: write key.path=value")
+    *parents, key = path.split(".")
+    for parent in parents:
+        branch = tree.setdefault(parent, {})
+        if branch is None:
+            branch = tree[parent] = {}
+        if not isinstance(branch, dict):
+            raise ConfigError(f"{override!r}: {parent} is a value, not a section")
+        tree = branch
+    try:
+        tree[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override!r}: the value is not YAML: {error}") from None
+
+
+def _describe(problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        names = _keys(path[:-1])
+        return f"there is no key {'.'.join(path)}{_nearest(path[-1], names, '.'.join([*path[:-1], '']))}"
+    if problem["type"] == "missing":
+        return f"{'.'.join(path)} is missing: add it to the configuration"
+    if problem["type"] == "value_error" and not path:
+        return str(problem["ctx"]["error"])
+    return f"{'.'.join(path)} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _keys(path: list[str]) -> list[str]:
+    model: Any = Config
+    for part in path:
+        kinds = [model.model_fields[part].annotation, *getattr(model.model_fields[part].annotation, "__args__", ())]
+        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section))
+    return list(model.model_fields)
+
+
+def _nearest(name: str, names: list[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        return ": did you mean " + " or ".join(prefix + n for n in near) + "?"
+    return f"; there {'is' if len(names) == 1 else 'are'} {', '.join(prefix + n for n in names)}"

@@ -1,0 +1,49 @@
+"""The exceptions of the project. Each message names the file, row or key and the remedy.
+
+A job ends with exit status 2 for a `UserError` (found before any engine starts) and 1 for anything else.
+All carry one string, so they survive pickling between processes.
+"""
+
+
+class SppoError(Exception):
+    """Root of every exception that the project raises itself."""
+
+
+class UserError(SppoError):
+    """The input is at fault; nothing was started."""
+
+
+class ConfigError(UserError):
+    """A recipe, configuration file or override that cannot be used."""
+
+
+class PromptError(UserError):
+    """A prompt source that cannot be read, or a row of it that cannot be used."""
+
+
+class ModelError(UserError):
+    """A policy or judge folder that is not what the run needs."""
+
+
+class RunFolderError(UserError):
+    """A run folder that belongs to another configuration."""
+
+
+class ClusterError(UserError):
+    """The cluster cannot hold what the configuration asks for."""
+
+
+class RunFailed(SppoError):
+    """The run started and cannot go on."""
+
+
+class ReferenceMismatch(RunFailed):
+    """The sampler's log-probabilities are not those of the trainer's policy on the same tokens."""
+
+
+class SnapshotMismatch(RunFailed):
+    """An engine holds another snapshot than the work asks for."""
+
+
+class DamagedFile(RunFailed):
+    """A file of the run folder does not match its digest."""

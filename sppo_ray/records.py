@@ -1,0 +1,153 @@
+"""What crosses a process: small typed records and the Arrow schemas of their Parquet blocks.
+
+Token ids and log-probabilities are those of sampling; text is for judges and people.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import TypedDict, TypeVar
+
+import pyarrow as pa
+
+
+class Message(TypedDict):
+    role: str  # "user" or "assistant" (or "system", where the chat template has one)
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, encoded once through the policy's own chat template.
+
+    text: what the judge and people see, without control tokens.  token_ids: what sampler and trainer see.
+    """
+
+    prompt_id: str
+    text: str
+    token_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """K responses to one prompt from one snapshot; every list has K entries.
+
+    logprobs: raw log pi_t of each sampled token, in nats, before temperature and top-p.
+    """
+
+    prompt_id: str
+    prompt: str
+    prompt_token_ids: list[int]
+    responses: list[str]
+    token_ids: list[list[int]]
+    logprobs: list[list[float]]
+    finish_reasons: list[str]
+    snapshot: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judge's view of one prompt's K candidates.
+
+    comparisons: (K, K) logits c[i][j] that response i, placed left, beats response j; zero diagonal.
+    win_rates: K values in [0, 1].  chosen, rejected: indices into responses.
+    """
+
+    prompt_id: str
+    prompt: str
+    responses: list[str]
+    comparisons: list[list[float]]
+    win_rates: list[float]
+    chosen: int
+    rejected: int
+    snapshot: str
+
+
+@dataclass(frozen=True)
+class Response:
+    """One trained response: its tokens, the reference log-probability of each, and its regression target's win rate."""
+
+    token_ids: list[int]
+    reference_logprobs: list[float]
+    win_rate: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of training data. weight is 1, or 0 for a row that only fills up the last batch."""
+
+    prompt_id: str
+    prompt_token_ids: list[int]
+    chosen: Response
+    rejected: Response
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A policy that can be loaded: iteration 0 is the base model. digest is of its manifest, empty for the base."""
+
+    iteration: int
+    uri: str
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"iter-{self.iteration}"
+
+
+IDS = pa.list_(pa.int32())
+LOGPROBS = pa.list_(pa.float32())
+RESPONSE = pa.struct([("token_ids", IDS), ("reference_logprobs", LOGPROBS), ("win_rate", pa.float32())])
+
+SCHEMAS: dict[type, pa.Schema] = {
+    Prompt: pa.schema([("prompt_id", pa.string()), ("text", pa.string()), ("token_ids", IDS)]),
+    Candidates: pa.schema(
+        [
+            ("prompt_id", pa.string()),
+            ("prompt", pa.string()),
+            ("prompt_token_ids", IDS),
+            ("responses", pa.list_(pa.string())),
+            ("token_ids", pa.list_(IDS)),
+            ("logprobs", pa.list_(LOGPROBS)),
+            ("finish_reasons", pa.list_(pa.string())),
+            ("snapshot", pa.string()),
+        ]
+    ),
+    Judged: pa.schema(
+        [
+            ("prompt_id", pa.string()),
+            ("prompt", pa.string()),
+            ("responses", pa.list_(pa.string())),
+            ("comparisons", pa.list_(LOGPROBS)),
+            ("win_rates", LOGPROBS),
+            ("chosen", pa.int32()),
+            ("rejected", pa.int32()),
+            ("snapshot", pa.string()),
+        ]
+    ),
+    Pair: pa.schema(
+        [
+            ("prompt_id", pa.string()),
+            ("prompt_token_ids", IDS),
+            ("chosen", RESPONSE),
+            ("rejected", RESPONSE),
+            ("weight", pa.float32()),
+        ]
+    ),
+}
+
+Record = TypeVar("Record", Prompt, Candidates, Judged, Pair)
+
+
+def to_table(records: list[Record], kind: type[Record]) -> pa.Table:
+    """Records of one kind as an Arrow table, one row each."""
+    return pa.Table.from_pylist([asdict(record) for record in records], schema=SCHEMAS[kind])
+
+
+def from_table(table: pa.Table, kind: type[Record]) -> list[Record]:
+    """The records of an Arrow table; columns that the kind does not have are ignored."""
+    names = [field.name for field in fields(kind)]
+    rows = table.select(names).to_pylist()
+    if kind is Pair:
+        for row in rows:
+            row["chosen"], row["rejected"] = Response(**row["chosen"]), Response(**row["rejected"])
+    return [kind(**row) for row in rows]
