@@ -132,7 +132,9 @@ class Config(Section):
 
 def recipe_names() -> list[str]:
     """The packaged recipes, by name."""
-    return sorted(file.name[:-5] for file in resources.files("sppo_ray.recipes").iterdir() if file.name.endswith(".yaml"))
+    return sorted(
+        file.name[:-5] for file in resources.files("sppo_ray.recipes").iterdir() if file.name.endswith(".yaml")
+    )
 
 
 def load_config(recipe: str | None = None, file: Path | None = None, overrides: list[str] | None = None) -> Config:
@@ -159,7 +161,9 @@ def _read(file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"--config {file}: no such file; `--recipe` takes one of {', '.join(recipe_names())}") from None
+        raise ConfigError(
+            f"--config {file}: no such file; `--recipe` takes one of {', '.join(recipe_names())}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {file} cannot be read: {error}") from None
 

@@ -3,7 +3,6 @@
 In: hidden states and token ids, or log-ratios log pi(y|x) - log pi_t(y|x) in nats. Out: per-token log-probabilities, per-response losses.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 

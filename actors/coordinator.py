@@ -1,0 +1,131 @@
+"""The loop over iterations: score, train, publish, load, evaluate.
+
+In: pools, a ledger with the prompts of each iteration, the base model. Out: published snapshots and the report.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import ray
+from ray.data import DataContext
+
+from actors.evaluation import compare_held_out, sample_held_out
+from actors.pipeline import Stages, prompt_blocks, scored_blocks, training_pairs
+from actors.trainer import Job, fit
+from sppo_ray.config import Config
+from sppo_ray.errors import RunFailed
+from sppo_ray.evaluation import Rule
+from sppo_ray.ledger import Ledger
+from sppo_ray.progress import RunStatus, stages
+from sppo_ray.records import Snapshot
+from sppo_ray.report import iteration_report, write_run_report
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class Coordinator:
+    def __init__(
+        self, config: Config, ledger: Ledger, base: Snapshot, generators: Any, rankers: Any, rule: Rule | None
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._base = base
+        self._stages = Stages(config, ledger, generators, rankers, ray.get_runtime_context().current_actor)
+        DataContext.get_current().enable_progress_bars = False  # the driver prints progress in lines
+        self._rule = rule
+        self._status = RunStatus()
+        self._judged: set[tuple[int, int]] = set()
+        self._failure: BaseException | None = None
+        self._news = asyncio.Condition()
+
+    def __repr__(self) -> str:
+        return f"iteration {self._status.iteration} of {self._config.iterations}: {self._status.phase}"
+
+    async def run(self) -> None:
+        """Run every iteration that the ledger does not have yet."""
+        done = self._ledger.finished_iterations()
+        snapshot = self._ledger.snapshot(done) or self._base
+        self._status.phase = "starting engines"
+        await asyncio.gather(self._stages.generators.open.remote(snapshot), self._stages.rankers.open.remote())
+        if done == 0:
+            self._status.phase = "evaluating the base"
+            await sample_held_out(self._stages, 0, snapshot)
+        for iteration in range(done + 1, self._config.iterations + 1):
+            snapshot = await self._iterate(iteration, snapshot)
+        self._status.phase = "finished"
+
+    async def _iterate(self, iteration: int, reference: Snapshot) -> Snapshot:
+        started = time.time()
+        prompts = self._ledger.prompts(iteration)
+        blocks = prompt_blocks(prompts, self._config.block)
+        self._status = RunStatus(iteration, "sampling, judging, training", stages(len(prompts)))
+        snapshot = self._ledger.snapshot(iteration)
+        if snapshot is None:
+            job = Job(self._config, self._ledger, iteration, reference, len(prompts), self._stages.coordinator)
+            pairs = training_pairs(self._stages, iteration, len(prompts))
+            scoring = asyncio.create_task(self._score(iteration, reference, blocks))
+            snapshot = await asyncio.to_thread(fit, job, pairs)
+            await scoring
+        self._status.phase = "loading the new policy"
+        trained = time.time()
+        await self._stages.generators.load.remote(snapshot)
+        loaded = time.time()
+        self._status.phase = "evaluating"
+        await sample_held_out(self._stages, iteration, snapshot)
+        evaluation = await compare_held_out(self._stages, iteration, self._rule)
+        seconds = self._seconds(trained, loaded) | {"evaluate": time.time() - loaded, "total": time.time() - started}
+        engines = {
+            name: [member.pid for member in await pool.status.remote()]
+            for name, pool in (("generators", self._stages.generators), ("rankers", self._stages.rankers))
+        }
+        report = iteration_report(self._ledger, iteration, evaluation, seconds, engines)
+        self._ledger.write_report(iteration, report)
+        write_run_report(self._ledger)
+        return snapshot
+
+    async def _score(self, iteration: int, snapshot: Snapshot, blocks: list[Any]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def score() -> None:
+            for block in scored_blocks(self._stages, iteration, snapshot.name, blocks):
+                asyncio.run_coroutine_threadsafe(self._tell(iteration, block), loop).result()
+
+        try:
+            await asyncio.to_thread(score)
+        except Exception as error:
+            self._failure = error
+            await self._tell()
+            raise
+
+    async def _tell(self, *judged: int) -> None:
+        async with self._news:
+            if judged:
+                self._judged.add((judged[0], judged[1]))
+            self._news.notify_all()
+
+    # Called by the stages and by the trainer
+
+    async def judged(self, iteration: int, block: int) -> None:
+        """Return when a block of an iteration is judged; raise if that can no longer happen."""
+        async with self._news:
+            await self._news.wait_for(lambda: (iteration, block) in self._judged or self._failure)
+        if (iteration, block) not in self._judged:
+            raise RunFailed(f"iteration {iteration}: sampling and judging stopped: {self._failure}")
+
+    async def progress(self, stage: str, count: int) -> None:
+        self._status.stages[stage].add(count)
+
+    async def trained(self, iteration: int, numbers: Any) -> None:
+        self._status.stages["train"].add(numbers.pairs)
+        self._status.loss = numbers.loss
+
+    async def publishing(self, iteration: int) -> None:
+        self._status.phase = "publishing"
+
+    async def status(self) -> RunStatus:
+        return self._status
+
+    def _seconds(self, trained: float, loaded: float) -> dict[str, float]:
+        seconds = {name: stage.seconds for name, stage in self._status.stages.items()}
+        last = self._status.stages["train"].last or trained
+        return seconds | {"advance": loaded - last}

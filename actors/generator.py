@@ -1,0 +1,47 @@
+"""The shell around a generator.
+
+In: a block of prompts. Out: its candidates, written to the ledger.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from sppo_ray.config import Config
+from sppo_ray.ledger import Ledger
+from sppo_ray.records import Candidates, Prompt, Snapshot
+
+if TYPE_CHECKING:
+    from sppo_ray.generation import Generator
+
+
+@ray.remote(max_restarts=-1)
+class GeneratorActor:
+    def __init__(self, name: str, build: "Callable[[], Generator]", ledger: Ledger) -> None:
+        self._name = name
+        self._ledger = ledger
+        self._generator = build()
+
+    def __repr__(self) -> str:
+        return f"{self._name} ({self._generator.snapshot.name})"
+
+    def ready(self) -> tuple[int, str]:
+        return os.getpid(), self._generator.snapshot.name
+
+    def load(self, snapshot: Snapshot) -> None:
+        self._generator.load(snapshot)
+
+    def generate(self, path: Path, prompts: list[Prompt], candidates: int, snapshot: str) -> None:
+        """Sample a block from the snapshot of that name and write it to the ledger under path."""
+        self._ledger.write(self._generator.generate(prompts, candidates, snapshot), Candidates, path)
+
+
+def start(config: Config, build: "Callable[[], Generator]", ledger: Ledger, name: str) -> Any:
+    """A generator actor on the resources that the configuration gives it."""
+    pool = config.generators
+    return GeneratorActor.options(
+        num_cpus=pool.cpus, num_gpus=pool.gpus, max_concurrency=pool.blocks + 2, max_task_retries=0
+    ).remote(name, build, ledger)

@@ -1,0 +1,73 @@
+"""The shell around a judge.
+
+In: a block of candidates in the ledger. Out: the block judged, written to the ledger.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from sppo_ray.config import Config
+from sppo_ray.ledger import Ledger
+from sppo_ray.preference import select_pair, win_rates
+from sppo_ray.records import Candidates, Judged
+
+if TYPE_CHECKING:
+    from sppo_ray.judging import Judge
+
+
+@ray.remote(max_restarts=-1)
+class RankerActor:
+    def __init__(self, name: str, build: "Callable[[], Judge]", ledger: Ledger, config: Config) -> None:
+        self._name = name
+        self._ledger = ledger
+        self._config = config.judge
+        self._judge = build()
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def ready(self) -> tuple[int, None]:
+        return os.getpid(), None
+
+    def judge(self, candidates: Path, judged: Path) -> None:
+        """Compare the candidates of a block, all ordered pairs, and write what follows from it to the ledger."""
+        rows = self._ledger.read(Candidates, candidates)
+        comparisons = self._judge.compare([row.prompt for row in rows], [row.responses for row in rows])
+        how = self._config.estimator, self._config.temperature
+        rates = win_rates(comparisons, *how)
+        chosen, rejected = select_pair(comparisons, *how)
+        self._ledger.write(
+            [
+                Judged(
+                    prompt_id=row.prompt_id,
+                    prompt=row.prompt,
+                    responses=row.responses,
+                    comparisons=comparisons[i].tolist(),
+                    win_rates=rates[i].tolist(),
+                    chosen=int(chosen[i]),
+                    rejected=int(rejected[i]),
+                    snapshot=row.snapshot,
+                )
+                for i, row in enumerate(rows)
+            ],
+            Judged,
+            judged,
+        )
+
+    def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """The judge's comparison logits (N, K, K) of N prompts with K candidates each."""
+        return self._judge.compare(prompts, candidates)
+
+
+def start(config: Config, build: "Callable[[], Judge]", ledger: Ledger, name: str) -> Any:
+    """A ranker actor on the resources that the configuration gives it."""
+    pool = config.rankers
+    return RankerActor.options(
+        num_cpus=pool.cpus, num_gpus=pool.gpus, max_concurrency=pool.blocks + 2, max_task_retries=0
+    ).remote(name, build, ledger, config)

@@ -1,0 +1,104 @@
+"""The training of one iteration: Ray Train workers under DeepSpeed ZeRO-3 fed from the pipeline's dataset.
+
+In: the pairs of the iteration, as they are judged. Out: the published snapshot.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray.train
+from ray.data import Dataset, ExecutionOptions
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from actors.pipeline import share_size, steps_an_epoch
+from sppo_ray import files
+from sppo_ray.cards import model_card
+from sppo_ray.config import Config
+from sppo_ray.ledger import Ledger
+from sppo_ray.records import Pair, Snapshot, from_table
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a train worker needs to know: it trains `reference` on `pairs` pairs and publishes the result."""
+
+    config: Config
+    ledger: Ledger
+    iteration: int
+    reference: Snapshot
+    pairs: int
+    coordinator: Any
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the iteration."""
+        return self.config.training.epochs * steps_an_epoch(self.config, self.pairs)
+
+
+def fit(job: Job, pairs: Dataset) -> Snapshot:
+    """Train one iteration and return the snapshot it published."""
+    training = job.config.training
+    on_gpu = training.gpus > 0
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=training.workers,
+            use_gpu=on_gpu,
+            resources_per_worker={"CPU": training.cpus} | ({"GPU": training.gpus} if on_gpu else {}),
+        ),
+        run_config=RunConfig(
+            name=f"iter-{job.iteration}",
+            storage_path=str(job.ledger.root / "checkpoints"),
+            failure_config=FailureConfig(max_failures=0),
+        ),
+        datasets={"train": pairs},
+        dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
+    )
+    trainer.fit()
+    snapshot = job.ledger.snapshot(job.iteration)
+    assert snapshot is not None
+    return snapshot
+
+
+def work(settings: dict[str, Any]) -> None:
+    """One train worker: a step a batch, then the publication, which all workers take part in."""
+    job: Job = settings["job"]
+    from sppo_ray.policy import TrainablePolicy  # DeepSpeed, which only the train workers load
+
+    policy = TrainablePolicy(job.config, job.reference.uri, job.steps, get_device())
+    shard = ray.train.get_dataset_shard("train")
+    first = ray.train.get_context().get_world_rank() == 0
+    rows = []
+    for _ in range(job.config.training.epochs):
+        for batch in shard.iter_batches(batch_size=share_size(job.config), batch_format="pyarrow", prefetch_batches=1):
+            numbers = policy.step(from_table(batch, Pair))
+            if first:
+                rows.append(numbers.row())
+                job.coordinator.trained.remote(job.iteration, numbers)
+    if first:
+        files.write_json_lines(job.ledger.training_log(job.iteration), rows)
+    _publish(job, policy, first)
+    policy.close()
+
+
+def _publish(job: Job, policy: Any, first: bool) -> None:
+    from sppo_ray.publishing import publish, torch_dtype
+
+    job.coordinator.publishing.remote(job.iteration)
+    if not first:
+        for _ in policy.gather():
+            pass
+        return
+    publish(
+        job.ledger.iteration(job.iteration) / "policy",
+        job.iteration,
+        policy.shapes(),
+        torch_dtype(job.config.policy.dtype),
+        policy.gather(),
+        base=job.reference.uri,
+        card=model_card(job.config, job.iteration),
+        trust_remote_code=job.config.policy.trust_remote_code,
+    )

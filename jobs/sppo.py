@@ -1,0 +1,137 @@
+"""The main job: a self-play run from a recipe to the last iteration's policy.
+
+    python jobs/sppo.py [--recipe NAME | --config FILE] [--run-dir DIR] [key.path=value ...]
+
+Without arguments it runs the playground. Exit status: 0 done, 1 the run failed, 2 the input is at fault.
+"""
+
+import argparse
+import os
+import sys
+import time
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from actors import generator, ranker
+from actors.coordinator import Coordinator
+from actors.pool import Pool
+from sppo_ray.config import Config, load_config
+from sppo_ray.errors import SppoError, UserError
+from sppo_ray.ledger import Ledger
+from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
+from sppo_ray.progress import RunStatus
+from sppo_ray.report import result_table, write_run_report
+
+FOLLOW_SECONDS = 5.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        config, root = parse(arguments)
+        preparation = prepare(config, say)
+        ledger = Ledger(root)
+        new = ledger.claim(config, about())
+        store_prompts(ledger, preparation.prompts)
+        say(f"{'run folder' if new else 'continuing the run in'} {root}")
+        connect()
+        check_cluster(config, ray.cluster_resources())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        run(preparation, ledger)
+    except (SppoError, ray.exceptions.RayError) as error:
+        print(f"the run failed: {error}", file=sys.stderr)
+        return 1
+    Console(width=130).print(result_table(write_run_report(ledger)))
+    say(f"policy: {ledger.iteration(config.iterations) / 'policy'}")
+    say(f"report: {root / 'report.json'}")
+    return 0
+
+
+def parse(arguments: list[str] | None) -> tuple[Config, Path]:
+    """The configuration and the run folder that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="jobs/sppo.py", description="Run SPPO self-play.")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--recipe", metavar="NAME", help="a packaged recipe (default: playground)")
+    which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file, in the recipes' format")
+    parser.add_argument("--run-dir", metavar="DIR", type=Path, help="the run folder; an existing one is continued")
+    parser.add_argument("overrides", metavar="key.path=value", nargs="*")
+    given = parser.parse_intermixed_args(arguments)
+    config = load_config(given.recipe, given.config, given.overrides)
+    root = given.run_dir or default_root() / f"{config.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    return config, root.expanduser().resolve()
+
+
+def default_root() -> Path:
+    """Where runs go: $SPPO_RAY_RUNS, else ./runs. A submitted job's own folder is a copy that Ray deletes: not there."""
+    if "SPPO_RAY_RUNS" in os.environ:
+        return Path(os.environ["SPPO_RAY_RUNS"])
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return Path.home() / "sppo-ray-runs" if submitted else Path("runs")
+
+
+def connect() -> None:
+    """Join the running cluster, or start a local one where there is none."""
+    ray.init(log_to_driver=True, logging_level="warning")
+
+
+def run(preparation: Preparation, ledger: Ledger) -> None:
+    """Start pools and coordinator, and follow the run to its end. They live as long as this process."""
+    from sppo_ray.generation import VLLMGenerator
+    from sppo_ray.judging import PairRM
+
+    config = preparation.config
+    judge = config.judge
+    build_generator = partial(VLLMGenerator, config, preparation.base, preparation.stop_token_ids)
+    build_judge = partial(
+        PairRM,
+        judge.model,
+        device="cuda" if config.rankers.gpus else "cpu",
+        batch_tokens=judge.batch_tokens,
+        source_max_length=judge.source_max_length,
+        candidate_max_length=judge.candidate_max_length,
+    )
+    pools = [
+        Pool.remote(name, partial(start, config, build, ledger), settings.max, settings.blocks)
+        for name, start, build, settings in (
+            ("generator", generator.start, build_generator, config.generators),
+            ("ranker", ranker.start, build_judge, config.rankers),
+        )
+    ]
+    coordinator = Coordinator.remote(config, ledger, preparation.base, *pools, preparation.rule)
+    follow(coordinator)
+
+
+def follow(coordinator: Any) -> None:
+    """Print how far the run is, a few lines at a time, until it ends; raises what ended it."""
+    finished = coordinator.run.remote()
+    said: list[str] = []
+    while True:
+        done, _ = ray.wait([finished], timeout=FOLLOW_SECONDS)
+        lines = describe(ray.get(coordinator.status.remote()))
+        if lines != said:
+            print("\n".join(line for line in lines if line not in said), flush=True)
+            said = lines
+        if done:
+            ray.get(finished)
+            return
+
+
+def describe(status: RunStatus) -> list[str]:
+    head = f"iteration {status.iteration}: {status.phase}" if status.iteration else status.phase
+    loss = f", loss {status.loss:.4g}" if status.loss is not None else ""
+    return [f"{head}{loss}", *(stage.line() for stage in status.stages.values() if stage.started)]
+
+
+def say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Win rates of one policy's answers against another's.
+
+In: comparison logits of answer against answer, or a rule that scores any answer. Out: win rates with 95 % intervals.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sppo_ray.records import Candidates
+
+Rule = Callable[[str, str], float | None]  # prompt, answer -> score; None for a prompt that it does not know
+
+RESAMPLES = 1000
+
+
+def wins(comparisons: ArrayLike) -> NDArray[np.float64]:
+    """1 where the first of two answers wins, 1/2 on ties, else 0: (N, 2, 2) logits of both orders to (N,)."""
+    logits = np.asarray(comparisons, dtype=np.float64)
+    return 0.5 + 0.5 * np.sign(logits[:, 0, 1] - logits[:, 1, 0])
+
+
+def win_rate(per_prompt: Sequence[float], seed: int) -> dict[str, Any]:
+    """The mean of wins per prompt, with a bootstrap 95 % interval over prompts."""
+    values = np.asarray(per_prompt, dtype=np.float64)
+    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
+    return {"win_rate": float(values.mean()), "interval": [float(low), float(high)]}
+
+
+def rule_wins(rule: Rule, new: list[Candidates], old: list[Candidates]) -> float | None:
+    """The rule's win rate of one policy's answers against another's, every answer against every other, ties half.
+
+    None where the rule knows none of the prompts.
+    """
+    rates = []
+    for mine, other in zip(new, old, strict=True):
+        scores = [[rule(row.prompt, answer) for answer in row.responses] for row in (mine, other)]
+        if None in scores[0] + scores[1]:
+            continue
+        a, b = np.asarray(scores[0], dtype=np.float64), np.asarray(scores[1], dtype=np.float64)
+        rates.append((0.5 + 0.5 * np.sign(a[:, None] - b[None, :])).mean())
+    return float(np.mean(rates)) if rates else None

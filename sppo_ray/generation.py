@@ -1,0 +1,186 @@
+"""Sampling: K responses to each prompt, with the raw log-probability of every sampled token.
+
+In: `Prompt`s. Out: `Candidates`, stamped with the snapshot they came from. The one module that touches vLLM.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sppo_ray.config import Config
+from sppo_ray.errors import SnapshotMismatch
+from sppo_ray.records import Candidates, Prompt, Snapshot
+
+
+class Generator(Protocol):
+    """An engine that samples. Its methods may be called from several threads at once; calls share the engine's batch."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The policy it holds."""
+
+    def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
+        """Sample from the snapshot of that name; raises `SnapshotMismatch` if it holds another."""
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take another policy's weights in place, after the requests in flight."""
+
+
+@dataclass
+class _Request:
+    prompt: Prompt
+    candidates: int
+    future: Future[Any]
+
+
+class VLLMGenerator:
+    """A vLLM engine with continuous batching: one thread steps it, callers wait for their own prompts only."""
+
+    def __init__(self, config: Config, snapshot: Snapshot, stop_token_ids: list[int]) -> None:
+        on_gpu = _environment()
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        self._config = config
+        self._stop_token_ids = stop_token_ids
+        self._snapshot = snapshot
+        self._engine = LLMEngine.from_engine_args(
+            EngineArgs(
+                model=snapshot.uri,
+                dtype=config.policy.dtype,
+                trust_remote_code=config.policy.trust_remote_code,
+                max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens,
+                tensor_parallel_size=config.generation.tensor_parallel,
+                gpu_memory_utilization=config.generation.gpu_memory_utilization,
+                enforce_eager=not on_gpu,
+                seed=config.seed,
+                disable_log_stats=True,
+            )
+        )
+        self._inbox: queue.SimpleQueue[_Request | tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
+        self._waiting: dict[str, _Request] = {}
+        self._count = 0
+        self._failure: Exception | None = None
+        threading.Thread(target=self._serve, name="vllm-engine", daemon=True).start()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
+        requests = [_Request(prompt, candidates, Future()) for prompt in prompts]
+        for request in requests:
+            self._inbox.put(request)
+        done = [request.future.result() for request in requests]
+        if any(candidate.snapshot != snapshot for candidate in done):
+            raise SnapshotMismatch(f"the generator holds {self._snapshot.name}, the work asks for {snapshot}")
+        return done
+
+    def load(self, snapshot: Snapshot) -> None:
+        done: Future[None] = Future()
+        self._inbox.put((lambda: self._reload(snapshot), done))
+        done.result()
+
+    def _reload(self, snapshot: Snapshot) -> None:
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": snapshot.uri})
+        # Prefix blocks were computed by the old weights: drop them before the next request.
+        self._engine.reset_prefix_cache()
+        self._snapshot = snapshot
+
+    def _serve(self) -> None:
+        load: tuple[Callable[[], None], Future[None]] | None = None
+        while True:
+            # What comes after a load waits for it: it is to be sampled from the loaded policy.
+            while load is None and not (self._waiting and self._inbox.empty()):
+                item = self._inbox.get()
+                if isinstance(item, _Request):
+                    self._add(item)
+                else:
+                    load = item
+            if self._waiting:
+                self._step()
+            elif load is not None:
+                self._call(*load)
+                load = None
+
+    def _step(self) -> None:
+        try:
+            finished = self._engine.step()
+        except Exception as error:
+            # The engine is beyond repair: callers learn why, now and later, and the owner replaces it.
+            self._failure = error
+            for request in self._waiting.values():
+                request.future.set_exception(error)
+            self._waiting.clear()
+            return
+        for output in finished:
+            request = self._waiting.pop(output.request_id)
+            request.future.set_result(self._candidates(request.prompt, output))
+
+    @staticmethod
+    def _call(function: Callable[[], None], done: Future[None]) -> None:
+        try:
+            function()
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    def _add(self, request: _Request) -> None:
+        if self._failure is not None:
+            request.future.set_exception(self._failure)
+            return
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = self._config.generation
+        parameters = SamplingParams(
+            n=request.candidates,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            stop_token_ids=self._stop_token_ids,
+            logprobs=0,  # of the sampled token only; raw, before temperature and top-p
+            flat_logprobs=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._count += 1
+        name = str(self._count)
+        self._waiting[name] = request
+        try:
+            self._engine.add_request(name, {"prompt_token_ids": request.prompt.token_ids}, parameters)
+        except ValueError as error:
+            del self._waiting[name]
+            request.future.set_exception(error)
+
+    def _candidates(self, prompt: Prompt, output: Any) -> Candidates:
+        completions = output.outputs
+        return Candidates(
+            prompt_id=prompt.prompt_id,
+            prompt=prompt.text,
+            prompt_token_ids=prompt.token_ids,
+            responses=[completion.text for completion in completions],
+            token_ids=[list(completion.token_ids) for completion in completions],
+            logprobs=[list(completion.logprobs.logprobs) for completion in completions],
+            finish_reasons=[completion.finish_reason for completion in completions],
+            snapshot=self._snapshot.name,
+        )
+
+
+def _environment() -> bool:
+    """Set what vLLM reads from the environment, before it is imported; the user's own values win. True on a GPU."""
+    import torch
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        # In the actor's own process: a child engine process takes ten times as long to start on a CPU.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    return on_gpu

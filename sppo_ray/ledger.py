@@ -1,0 +1,142 @@
+"""The run folder: which blocks are done, which iteration is next, and whether the configuration is still the same.
+
+In: blocks of records, reports. Out: the same, verified by digest; a damaged file is set aside, so that it is computed again.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from sppo_ray import files
+from sppo_ray.config import Config
+from sppo_ray.errors import DamagedFile, RunFolderError
+from sppo_ray.records import Candidates, Judged, Prompt, Record, Snapshot, from_table, to_table
+from sppo_ray.snapshots import read_snapshot
+
+log = logging.getLogger(__name__)
+
+# What may differ between two submissions of one run: it changes how fast the numbers come, not what they are.
+FREE_KEYS = ("generators", "rankers", "training.cpus", "training.gpus", "training.micro_batch_size")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The folder of one run. Paths are those of docs: `iter-<t>/{candidates,judged}/<block>.parquet` and so on."""
+
+    root: Path
+
+    def iteration(self, iteration: int) -> Path:
+        return self.root / f"iter-{iteration}"
+
+    def block(self, kind: type, iteration: int, block: int, folder: str | None = None) -> Path:
+        name = folder or kind.__name__.lower()
+        return self.iteration(iteration) / name / f"{block:05d}.parquet"
+
+    # Blocks
+
+    def write(self, records: list[Record], kind: type[Record], path: Path) -> None:
+        """Write a block and its digest (`<name>.sha256`, in the format of `sha256sum`); the block appears last."""
+        buffer = pa.BufferOutputStream()
+        pq.write_table(to_table(records, kind), buffer, compression="zstd")
+        data = buffer.getvalue().to_pybytes()
+        digest = files.digest_bytes(data)
+        files.write_bytes(path.with_name(path.name + ".sha256"), f"{digest}  {path.name}\n".encode())
+        files.write_bytes(path, data)
+
+    def read(self, kind: type[Record], path: Path) -> list[Record]:
+        """The records of a block. Raises `DamagedFile` where they are not what was written."""
+        data = path.read_bytes()
+        digest_file = path.with_name(path.name + ".sha256")
+        if not digest_file.exists() or digest_file.read_text().split()[0] != files.digest_bytes(data):
+            raise DamagedFile(f"{path} does not match its digest")
+        return from_table(pq.read_table(pa.BufferReader(data)), kind)
+
+    def has(self, kind: type[Record], path: Path) -> bool:
+        """Whether a block is there and whole; a damaged one is renamed to `<name>.damaged` and reported."""
+        if not path.exists():
+            return False
+        try:
+            self.read(kind, path)
+        except DamagedFile as error:
+            log.warning("%s: set aside, computed again", error)
+            path.rename(path.with_name(path.name + ".damaged"))
+            return False
+        return True
+
+    def candidates(self, iteration: int, block: int) -> list[Candidates]:
+        return self.read(Candidates, self.block(Candidates, iteration, block))
+
+    def judged(self, iteration: int, block: int) -> list[Judged]:
+        return self.read(Judged, self.block(Judged, iteration, block))
+
+    # Prompts of an iteration, in the order they are trained in; iteration 0 holds the held-out prompts.
+
+    def write_prompts(self, iteration: int, prompts: list[Prompt]) -> None:
+        self.write(prompts, Prompt, self.iteration(iteration) / "prompts.parquet")
+
+    def has_prompts(self, iteration: int) -> bool:
+        return self.has(Prompt, self.iteration(iteration) / "prompts.parquet")
+
+    def prompts(self, iteration: int) -> list[Prompt]:
+        return self.read(Prompt, self.iteration(iteration) / "prompts.parquet")
+
+    # The run
+
+    def finished_iterations(self) -> int:
+        """How many iterations have published, loaded and reported."""
+        done = 0
+        while self.report(done + 1) is not None:
+            done += 1
+        return done
+
+    def snapshot(self, iteration: int) -> Snapshot | None:
+        """The published policy of an iteration, if there is a whole one."""
+        return read_snapshot(self.iteration(iteration) / "policy", iteration)
+
+    def report(self, iteration: int) -> dict[str, Any] | None:
+        path = self.iteration(iteration) / "report.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write_report(self, iteration: int, report: dict[str, Any]) -> None:
+        files.write_json(self.iteration(iteration) / "report.json", report)
+
+    def training_log(self, iteration: int) -> Path:
+        return self.iteration(iteration) / "training.jsonl"
+
+    def claim(self, config: Config, about: dict[str, Any]) -> bool:
+        """Write config.yaml into a new run folder, or check that it holds the same run. True if it is new.
+
+        Raises `RunFolderError` naming each key that differs and may not.
+        """
+        path = self.root / "config.yaml"
+        tree = config.model_dump(mode="json")
+        if path.exists():
+            changed = differences(yaml.safe_load(path.read_text())["config"], tree)
+            if changed:
+                raise RunFolderError(
+                    f"{self.root} holds a run made with another configuration:\n"
+                    + "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, old, new in changed)
+                    + "\nChoose another --run-dir, or ask for the same values."
+                )
+            return False
+        files.write_bytes(path, yaml.safe_dump({"config": tree, **about}, sort_keys=False).encode())
+        return True
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """The keys of two configuration trees whose values differ and matter: (dotted key, old, new)."""
+    if key in FREE_KEYS or old == new:
+        return []
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for name in dict.fromkeys([*old, *new])
+            for difference in differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    return [(key, old, new)]

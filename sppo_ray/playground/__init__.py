@@ -1,0 +1,10 @@
+"""The built-in small world, in which self-play learns on two CPU cores in minutes; nothing is downloaded.
+
+In: settings. Out: folders of a policy, a judge and prompts, and the rule that scores any answer.
+"""
+
+from sppo_ray.playground.answers import rule_score
+from sppo_ray.playground.builder import Playground, build
+from sppo_ray.playground.settings import PlaygroundSettings
+
+__all__ = ["Playground", "PlaygroundSettings", "build", "rule_score"]

@@ -1,0 +1,157 @@
+"""Builds the small world once and keeps it in the user's cache.
+
+In: settings. Out: the folders of policy, judge and prompts, under a hash of the settings and of this package's source.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import platformdirs
+
+from sppo_ray.errors import RunFailed
+from sppo_ray.playground.settings import PlaygroundSettings
+from sppo_ray.playground.world import draw_prompts
+
+Log = Callable[[str], object]
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Playground:
+    """policy: a Hugging Face model folder.  judge: a PairRM checkpoint of llm-blender.  prompts: a folder of .jsonl files."""
+
+    policy: Path
+    judge: Path
+    prompts: Path
+
+
+def build(
+    settings: PlaygroundSettings = PlaygroundSettings(), cache: Path | None = None, log: Log = print
+) -> Playground:
+    """The playground of these settings: from the cache, or made now (about two minutes on two cores)."""
+    root = Path(cache or os.environ.get("SPPO_RAY_CACHE") or platformdirs.user_cache_dir("sppo-ray")) / "playground"
+    folder = root.resolve() / _digest(settings)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # The lock only spares a second builder the work; the rename keeps both right where locks do not.
+        with open(folder.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                log(f"playground: building {folder}")
+                _make(settings, folder, log)
+    _repair(folder / "judge")
+    return Playground(folder / "policy", folder / "judge", folder / "prompts")
+
+
+def _digest(settings: PlaygroundSettings) -> str:
+    digest = hashlib.sha256(settings.to_json().encode())
+    for source in sorted(PACKAGE.glob("*.py")):
+        digest.update(source.name.encode() + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _make(settings: PlaygroundSettings, folder: Path, log: Log) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+    try:
+        training = _write_prompts(settings, temporary / "prompts")
+        (temporary / "training.json").write_text(json.dumps(training), "utf-8")
+        arguments = [settings.to_json(), str(temporary / "training.json")]
+        _run_side_by_side(
+            {
+                "policy": [*arguments, str(temporary / "policy")],
+                "judge": [*arguments, str(temporary / "judge"), str(folder / "judge")],
+            },
+            log,
+        )
+        temporary.chmod(0o755)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_prompts(settings: PlaygroundSettings, folder: Path) -> list[str]:
+    """Writes one file an iteration and one of held-out prompts; returns the training prompts."""
+    folder.mkdir()
+    lists = draw_prompts(settings.seed, [settings.prompts] * settings.iterations + [settings.held_out])
+    names = [f"train_iteration_{iteration}" for iteration in range(1, settings.iterations + 1)] + ["held_out"]
+    for name, prompts in zip(names, lists):
+        rows = [{"prompt_id": f"{name}-{place:03d}", "prompt": prompt} for place, prompt in enumerate(prompts)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return [prompt for prompts in lists[:-1] for prompt in prompts]
+
+
+def _run_side_by_side(trainings: dict[str, list[str]], log: Log) -> None:
+    """One process and one thread for each, their lines passed to `log`; the first failure ends both."""
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent.parent), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with tempfile.TemporaryDirectory() as errors:
+        running = {
+            name: subprocess.Popen(
+                [sys.executable, "-m", f"sppo_ray.playground.{name}", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=open(Path(errors, name), "w"),
+                text=True,
+                env=environment,
+            )
+            for name, arguments in trainings.items()
+        }
+        threads = [Thread(target=_relay, args=(name, process, log)) for name, process in running.items()]
+        try:
+            for thread in threads:
+                thread.start()
+            failed = _first_failure(running)
+        finally:
+            for process in running.values():
+                process.kill()
+            for thread in threads:
+                thread.join()
+        if failed:
+            tail = "\n".join(Path(errors, failed).read_text("utf-8", "replace").splitlines()[-15:])
+            raise RunFailed(f"the playground's {failed} could not be trained:\n{tail}")
+
+
+def _first_failure(running: dict[str, subprocess.Popen[str]]) -> str | None:
+    waiting = dict(running)
+    while waiting:
+        for name, process in list(waiting.items()):
+            try:
+                status = process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                continue
+            if status:
+                return name
+            del waiting[name]
+    return None
+
+
+def _relay(name: str, process: subprocess.Popen[str], log: Log) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        # Libraries write to the same pipe.
+        if line.startswith(f"{name} "):
+            log(f"playground: {line.rstrip()}")
+
+
+def _repair(judge: Path) -> None:
+    """The judge's configuration holds an absolute path, which a cache that was moved or mounted elsewhere breaks."""
+    file = judge / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    if config["model_name"] != str(judge / "base"):
+        config["model_name"] = str(judge / "base")
+        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(config, indent=1), "utf-8")
+        temporary.replace(file)

@@ -1,0 +1,141 @@
+"""The small judge: PairRM's architecture, taught the world's words, then answers, then pairs.
+
+In: settings, training prompts, a folder and its final path. Out: a checkpoint in llm-blender's own format.
+"""
+
+import json
+import random
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoTokenizer
+
+from sppo_ray.playground import lessons
+from sppo_ray.playground.comparer import DROPOUT, Comparer, Layout
+from sppo_ray.playground.settings import PlaygroundSettings
+from sppo_ray.playground.tokenizer import save_judge_tokenizer
+
+BATCH = 32
+SCORE_SCALE = 6.0  # logits between the rule's 0 and 1
+
+
+class Teacher:
+    """Holds the network, and the two heads that are thrown away after it has learned."""
+
+    def __init__(self, settings: PlaygroundSettings, prompts: list[str], base: Path) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.prompts, self.chance = settings, prompts, random.Random(settings.seed)
+        save_judge_tokenizer(lessons.corpus(prompts, self.chance), base)
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        self.layout = Layout(self.tokenizer)
+        self.network = Comparer(self.tokenizer)
+        size = self.network.pretrained_model.config.hidden_size
+        self.word_head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.LayerNorm(size))
+        self.replaced_head = nn.Linear(size, 1)
+
+    def learn(self, name: str, steps: int, rate: float, loss_of_batch: Callable[[], Tensor]) -> None:
+        parameters = [*self.network.parameters(), *self.word_head.parameters(), *self.replaced_head.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.1)
+        for step in range(1, steps + 1):
+            loss = loss_of_batch()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            if step % 200 == 0 or step == steps:
+                print(f"judge {name} step {step}/{steps} loss {loss.item():.2f}", flush=True)
+
+    def words_loss(self) -> Tensor:
+        """Masked-language modelling of the words that make an answer right."""
+        rows = [lessons.right_answer(self.chance.choice(self.prompts), self.chance) for _ in range(BATCH)]
+        place = self.chance.choice((1, 2))
+        answers = self.layout.parts([answer for _, answer, _ in rows], place)
+        content = [
+            {self.tokenizer.convert_tokens_to_ids(piece) for word in words for piece in self.tokenizer.tokenize(f" {word}")}
+            | {self.tokenizer.convert_tokens_to_ids(piece) for word in words for piece in self.tokenizer.tokenize(word)}
+            for _, _, words in rows
+        ]
+        ids, mask, _ = self.layout.join([self.layout.parts([prompt for prompt, _, _ in rows], 0), answers])
+        hidden = torch.zeros_like(ids, dtype=torch.bool)
+        for row, (part, wanted) in enumerate(zip(answers, content)):
+            start = int(mask[row].sum()) - len(part)
+            hidden[row, start : start + len(part)] = torch.tensor([token in wanted for token in part])
+        states = self.network.encode(ids.masked_fill(hidden, self.tokenizer.mask_token_id), mask)
+        logits = self.word_head(states[hidden]) @ self.network.pretrained_model.embeddings.word_embeddings.weight.T
+        return F.cross_entropy(logits, ids[hidden])
+
+    def replaced_loss(self) -> Tensor:
+        """Which words of an answer were replaced, and is its core right."""
+        rows = [lessons.replaced_answer(self.chance.choice(self.prompts), self.chance) for _ in range(BATCH)]
+        place = self.chance.choice((1, 2))
+        before = self.layout.parts([row.original for row in rows], place)
+        after = self.layout.parts([row.answer for row in rows], place)
+        ids, mask, prefix_at = self.layout.join([self.layout.parts([row.prompt for row in rows], 0), after])
+        states = self.network.encode(ids, mask)
+        right = torch.tensor([float(row.right) for row in rows])
+        loss = F.binary_cross_entropy_with_logits(self.network.score(states, *prefix_at), right)
+        for row, (old, new) in enumerate(zip(before, after)):
+            if len(old) == len(new):
+                start = int(mask[row].sum()) - len(new)
+                changed = torch.tensor([float(one != other) for one, other in zip(old, new)])
+                guessed = self.replaced_head(states[row, start : start + len(new)]).squeeze(-1)
+                loss = loss + F.binary_cross_entropy_with_logits(guessed, changed) / len(rows)
+        return loss
+
+    def pairs_loss(self) -> Tensor:
+        """Which of two answers the rule prefers, and by how much."""
+        rows = [lessons.pair(self.chance.choice(self.prompts), self.chance) for _ in range(BATCH)]
+        columns: Iterable[tuple[str, ...]] = zip(*((row.prompt, row.left, row.right) for row in rows))
+        ids, mask, at = self.layout.join([self.layout.parts(list(texts), place) for place, texts in enumerate(columns)])
+        states = self.network.encode(ids, mask)
+        left, right = self.network.score(states, at[0], at[1]), self.network.score(states, at[0], at[2])
+        wanted = SCORE_SCALE * (torch.tensor([[row.left_score, row.right_score] for row in rows]) - 0.5)
+        better = (wanted[:, 0] - wanted[:, 1]).sign()
+        ranked = (-F.logsigmoid(better * (left - right)) * better.abs()).mean()
+        return ranked + 0.3 * F.mse_loss(torch.stack([left, right], 1), wanted)
+
+
+def train_judge(settings: PlaygroundSettings, prompts: list[str], folder: Path, final: Path) -> None:
+    torch.set_num_threads(1)
+    base = folder / "base"
+    teacher = Teacher(settings, prompts, base)
+    teacher.learn("words", settings.word_steps, 3e-3, teacher.words_loss)
+    teacher.learn("replaced", settings.replaced_steps, 1.5e-3, teacher.replaced_loss)
+    teacher.learn("pairs", settings.pair_steps, 2e-3, teacher.pairs_loss)
+    teacher.network.pretrained_model.save_pretrained(base)
+    save_file({name: value.contiguous() for name, value in teacher.network.state_dict().items()}, folder / "model.safetensors")
+    write_config(folder, final)
+
+
+def write_config(folder: Path, final: Path) -> None:
+    """llm-blender resolves model_name against the working folder, so it must be absolute: the final path's."""
+    config = {
+        "ranker_type": "pairranker",
+        "model_type": "deberta",
+        "model_name": str(final.resolve() / "base"),
+        "source_maxlength": 1224,
+        "candidate_maxlength": 412,
+        "n_tasks": 1,
+        "drop_out": DROPOUT,
+        "fp16": False,
+    }
+    temporary = folder / "config.json.tmp"
+    temporary.write_text(json.dumps(config, indent=1), "utf-8")
+    temporary.replace(folder / "config.json")
+
+
+if __name__ == "__main__":
+    _, text, prompts_file, folder_name, final_name = sys.argv
+    train_judge(
+        PlaygroundSettings.from_json(text),
+        json.loads(Path(prompts_file).read_text("utf-8")),
+        Path(folder_name),
+        Path(final_name),
+    )

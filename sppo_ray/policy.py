@@ -1,0 +1,199 @@
+"""The policy in training: ZeRO-3 engine, RMSprop, linear schedule, one optimizer step at a time.
+
+In: this worker's share of a batch of `Pair`s. Out: the step's numbers, and at the end the weights, tensor by tensor.
+Runs on every worker of an initialised process group. The one module that touches DeepSpeed.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
+from transformers.integrations import HfDeepSpeedConfig
+
+from sppo_ray.config import Config
+from sppo_ray.errors import ReferenceMismatch
+from sppo_ray.loss import sppo_loss, token_logprobs
+from sppo_ray.records import Pair, Response
+
+# The release's optimizer, torch's RMSprop at its defaults: no momentum, no weight decay, no bias correction.
+RMSPROP = {"alpha": 0.99, "eps": 1e-8}
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """One optimizer step over all workers. Losses are means over pairs; log-ratios over responses, in nats."""
+
+    step: int
+    loss: float
+    pairs: int
+    tokens: int  # prompt and response, both responses of each pair
+    chosen_log_ratio: float
+    rejected_log_ratio: float
+    gradient_norm: float  # before clipping
+    learning_rate: float
+    reference_mismatch: float | None  # nats a token; on the first step, where policy and reference are the same
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class TrainablePolicy:
+    """A policy under ZeRO-3 with everything that a step changes: weights, optimizer, schedule."""
+
+    def __init__(self, config: Config, model: str, steps: int, device: torch.device) -> None:
+        self._config = config
+        self._device = device
+        settings = _deepspeed_settings(config)
+        self._zero = HfDeepSpeedConfig(settings)  # alive while the model loads: it makes from_pretrained shard
+        network = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=getattr(torch, config.policy.dtype),
+            attn_implementation=config.policy.attention,
+            trust_remote_code=config.policy.trust_remote_code,
+        )
+        network.config.use_cache = False
+        if config.training.gradient_checkpointing:
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.train()  # checkpointing needs it; the named models have no dropout
+        optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, **RMSPROP)
+        warmup = math.ceil(config.training.warmup_ratio * steps)
+        self._engine, *_ = deepspeed.initialize(
+            model=network,
+            optimizer=optimizer,
+            lr_scheduler=get_linear_schedule_with_warmup(optimizer, warmup, steps),
+            config=settings,
+        )
+        self.steps_done = 0
+
+    def step(self, pairs: list[Pair]) -> StepNumbers:
+        """One optimizer step on a batch of which `pairs` is this worker's share; every worker calls it.
+
+        The loss is the mean over the batch's real pairs, whatever their split over workers and micro-batches.
+        Raises `ReferenceMismatch` on the first step if the sampler's log-probabilities are not this policy's.
+        """
+        weight = _sum_over_workers([sum(pair.weight for pair in pairs)], self._device)[0]
+        learning_rate = self._engine.get_lr()[0]
+        sums = torch.zeros(6, dtype=torch.float64, device=self._device)
+        size = self._config.training.micro_batch_size
+        for start in range(0, len(pairs), size):
+            loss, numbers = self._forward(pairs[start : start + size])
+            # ZeRO averages gradients over workers; the batch's mean is over all of its pairs.
+            self._engine.backward(loss * (dist.get_world_size() / weight))
+            sums += numbers
+        total = _sum_over_workers(sums.tolist(), self._device)
+        mismatch = total[4] / max(total[5], 1.0) if self.steps_done == 0 else None
+        if mismatch is not None and mismatch > self._config.training.reference_tolerance:
+            raise ReferenceMismatch(
+                f"the sampler's log-probabilities differ from the trainer's by {mismatch:.3g} nats a token on the "
+                f"first batch; training.reference_tolerance is {self._config.training.reference_tolerance:g}. Either the "
+                "two hold different weights or they compute differently: use one dtype for both, or "
+                "training.reference=recompute"
+            )
+        self._engine.step()
+        self.steps_done += 1
+        return StepNumbers(
+            step=self.steps_done,
+            loss=total[0] / weight,
+            pairs=round(weight),
+            tokens=round(total[3]),
+            chosen_log_ratio=total[1] / weight,
+            rejected_log_ratio=total[2] / weight,
+            gradient_norm=float(self._engine.get_global_grad_norm()),
+            learning_rate=learning_rate,
+            reference_mismatch=mismatch,
+        )
+
+    def _forward(self, pairs: list[Pair]) -> tuple[Tensor, Tensor]:
+        """Summed loss of a micro-batch, and its sums of: loss, log-ratios, tokens, mismatch in nats, response tokens."""
+        weights = torch.tensor([pair.weight for pair in pairs] * 2, device=self._device)
+        responses = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+        prompts = [pair.prompt_token_ids for pair in pairs] * 2
+        batch = collate(prompts, responses, self._device)
+        logits = self._engine(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits
+        logprobs = token_logprobs(logits, batch.token_ids) * batch.response_mask
+        log_ratio = (logprobs - batch.reference).sum(-1)
+        win_rate = torch.tensor([response.win_rate for response in responses], device=self._device)
+        losses = weights * sppo_loss(log_ratio, win_rate, eta=self._config.training.eta)
+        with torch.no_grad():
+            ratios = (weights * log_ratio).view(2, -1).sum(-1)
+            off = ((logprobs - batch.reference).abs().sum(-1) * weights).sum()
+            tokens = (batch.attention_mask.sum(-1) * weights).sum()
+            scored = (batch.response_mask.sum(-1) * weights).sum()
+            numbers = torch.stack([losses.sum(), ratios[0], ratios[1], tokens, off, scored]).double()
+        return losses.sum(), numbers
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The full shape of each tensor that `gather` yields, in its order."""
+        return {
+            name: tuple(getattr(parameter, "ds_shape", parameter.shape))
+            for name, parameter in self._engine.module.named_parameters()
+        }
+
+    def gather(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights, one whole tensor after another, on the CPU. Every worker has to iterate to the end."""
+        for name, parameter in self._engine.module.named_parameters():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                tensor = parameter.detach().to("cpu", copy=True)
+            yield name, tensor
+
+    def save(self, folder: Path) -> None:
+        """Write a ZeRO checkpoint: every worker its own part."""
+        self._engine.save_checkpoint(str(folder), tag="zero", client_state={"steps_done": self.steps_done})
+
+    def restore(self, folder: Path) -> None:
+        _, state = self._engine.load_checkpoint(str(folder), tag="zero")
+        self.steps_done = state["steps_done"]
+
+    def close(self) -> None:
+        self._engine.destroy()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded sequences of prompt and response: all (rows, length)."""
+
+    token_ids: Tensor
+    attention_mask: Tensor
+    response_mask: Tensor
+    reference: Tensor  # reference log-probability of each response token, in nats; 0 elsewhere
+
+
+def collate(prompts: list[list[int]], responses: list[Response], device: torch.device) -> Batch:
+    rows = [prompt + response.token_ids for prompt, response in zip(prompts, responses, strict=True)]
+    length = max(map(len, rows))
+    token_ids = torch.zeros(len(rows), length, dtype=torch.long)
+    attention_mask = torch.zeros_like(token_ids)
+    response_mask = torch.zeros(len(rows), length)
+    reference = torch.zeros(len(rows), length)
+    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        token_ids[i, : len(rows[i])] = torch.tensor(rows[i])
+        attention_mask[i, : len(rows[i])] = 1
+        response_mask[i, len(prompt) : len(rows[i])] = 1
+        reference[i, len(prompt) : len(rows[i])] = torch.tensor(response.reference_logprobs)
+    return Batch(*(tensor.to(device) for tensor in (token_ids, attention_mask, response_mask, reference)))
+
+
+def _deepspeed_settings(config: Config) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": config.training.micro_batch_size,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,  # a step may have any number of micro-batches
+        "zero_optimization": {"stage": 3, "overlap_comm": False},
+        "bf16": {"enabled": config.policy.dtype == "bfloat16"},
+        "gradient_clipping": config.training.max_grad_norm,
+        "zero_allow_untested_optimizer": True,  # torch's RMSprop is not on DeepSpeed's list
+        "steps_per_print": None,
+    }
+
+
+def _sum_over_workers(values: list[float], device: torch.device) -> list[float]:
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()

@@ -1,0 +1,73 @@
+"""What came out of a run, for people and programs.
+
+In: the ledger's reports and training logs. Out: `report.json` of an iteration and of the run, and the table at the end.
+"""
+
+import json
+from typing import Any
+
+from rich.table import Table
+
+from sppo_ray import files
+from sppo_ray.ledger import Ledger
+
+
+def iteration_report(
+    ledger: Ledger,
+    iteration: int,
+    evaluation: dict[str, Any],
+    seconds: dict[str, float],
+    engines: dict[str, list[int]],
+) -> dict[str, Any]:
+    """The report of one iteration: what the evaluation, the clock, and the training log say."""
+    log = [json.loads(line) for line in ledger.training_log(iteration).read_text().splitlines()]
+    return {
+        "iteration": iteration,
+        "win_rate_vs_base": None,
+        "win_rate_vs_previous": None,
+        "mean_response_tokens": None,
+        **evaluation,
+        "loss": {"first": log[0]["loss"], "last": log[-1]["loss"]},
+        "reference_mismatch": log[0]["reference_mismatch"],
+        "pairs": sum(row["pairs"] for row in log),
+        "steps": len(log),
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "engine_pids": engines,
+        "diagnostics": {},
+    }
+
+
+def write_run_report(ledger: Ledger) -> dict[str, Any]:
+    """Gather the finished iterations' reports into the run's report.json."""
+    iterations = [ledger.report(t) for t in range(1, ledger.finished_iterations() + 1)]
+    report: dict[str, Any] = {"iterations": iterations}
+    rule = [row["rule_win_rate_vs_base"] for row in iterations if row and row.get("rule_win_rate_vs_base") is not None]
+    if rule:
+        report["playground"] = {"rule_win_rate_vs_base": rule}
+    files.write_json(ledger.root / "report.json", report)
+    return report
+
+
+def result_table(report: dict[str, Any]) -> Table:
+    """The table at the end of a run: a row an iteration."""
+    table = Table(title="SPPO self-play")
+    columns = ["iteration", "vs base", "vs previous", "rule vs base", "mean tokens", "loss first", "loss last"]
+    for column in [*columns, "sampling s", "judging s", "training s", "advance s", "total s"]:
+        table.add_column(column, justify="right")
+    for row in report["iterations"]:
+        seconds = row["seconds"]
+        table.add_row(
+            str(row["iteration"]),
+            _number(row["win_rate_vs_base"], 3),
+            _number(row["win_rate_vs_previous"], 3),
+            _number(row.get("rule_win_rate_vs_base"), 3),
+            _number(row["mean_response_tokens"], 1),
+            f"{row['loss']['first']:.4g}",
+            f"{row['loss']['last']:.4g}",
+            *(f"{seconds[name]:.1f}" for name in ("generate", "judge", "train", "advance", "total")),
+        )
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,23 @@
+"""What tests share: the playground, one Ray, one set of engines."""
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from sppo_ray import playground as world
+from sppo_ray.playground import Playground
+
+
+@pytest.fixture(scope="session")
+def playground() -> Playground:
+    """The built-in world, built once and cached as for users."""
+    return world.build()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One local Ray for all tests that need one."""
+    ray.init(num_cpus=4, include_dashboard=True, log_to_driver=True, logging_level="warning")
+    yield
+    ray.shutdown()
