@@ -17,20 +17,17 @@ from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed
 from sppo_ray.evaluation import Rule
 from sppo_ray.ledger import Ledger
-from sppo_ray.progress import RunStatus, stages
-from sppo_ray.records import Snapshot
+from sppo_ray.progress import RunStatus, new_stages
+from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.report import iteration_report, write_run_report
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class Coordinator:
-    def __init__(
-        self, config: Config, ledger: Ledger, base: Snapshot, generators: Any, rankers: Any, rule: Rule | None
-    ) -> None:
+    def __init__(self, config: Config, ledger: Ledger, base: Snapshot, rule: Rule | None) -> None:
         self._config = config
         self._ledger = ledger
         self._base = base
-        self._stages = Stages(config, ledger, generators, rankers, ray.get_runtime_context().current_actor)
         DataContext.get_current().enable_progress_bars = False  # the driver prints progress in lines
         self._rule = rule
         self._status = RunStatus()
@@ -41,53 +38,54 @@ class Coordinator:
     def __repr__(self) -> str:
         return f"iteration {self._status.iteration} of {self._config.iterations}: {self._status.phase}"
 
-    async def run(self) -> None:
-        """Run every iteration that the ledger does not have yet."""
+    async def run(self, generators: Any, rankers: Any) -> None:
+        """Run every iteration that the ledger does not have yet, on these pools."""
+        # The pools come here and not to the constructor: Ray repeats a call with its arguments when the actor restarts.
+        stages = Stages(self._config, self._ledger, generators, rankers, ray.get_runtime_context().current_actor)
         done = self._ledger.finished_iterations()
         snapshot = self._ledger.snapshot(done) or self._base
         self._status.phase = "starting engines"
-        await asyncio.gather(self._stages.generators.open.remote(snapshot), self._stages.rankers.open.remote())
+        await asyncio.gather(generators.open.remote(snapshot), rankers.open.remote())
         if done == 0:
             self._status.phase = "evaluating the base"
-            await sample_held_out(self._stages, 0, snapshot)
+            await sample_held_out(stages, 0, snapshot)
         for iteration in range(done + 1, self._config.iterations + 1):
-            snapshot = await self._iterate(iteration, snapshot)
+            snapshot = await self._iterate(stages, iteration, snapshot)
         self._status.phase = "finished"
 
-    async def _iterate(self, iteration: int, reference: Snapshot) -> Snapshot:
+    async def _iterate(self, stages: Stages, iteration: int, reference: Snapshot) -> Snapshot:
         started = time.time()
         prompts = self._ledger.prompts(iteration)
-        blocks = prompt_blocks(prompts, self._config.block)
-        self._status = RunStatus(iteration, "sampling, judging, training", stages(len(prompts)))
+        self._status = RunStatus(iteration, "sampling, judging, training", new_stages(len(prompts)))
         snapshot = self._ledger.snapshot(iteration)
         if snapshot is None:
-            job = Job(self._config, self._ledger, iteration, reference, len(prompts), self._stages.coordinator)
-            pairs = training_pairs(self._stages, iteration, len(prompts))
-            scoring = asyncio.create_task(self._score(iteration, reference, blocks))
-            snapshot = await asyncio.to_thread(fit, job, pairs)
+            job = Job(self._config, self._ledger, iteration, reference, len(prompts), stages.coordinator)
+            scoring = asyncio.create_task(self._score(stages, iteration, reference, prompts))
+            snapshot = await asyncio.to_thread(lambda: fit(job, training_pairs(stages, iteration, len(prompts))))
             await scoring
         self._status.phase = "loading the new policy"
         trained = time.time()
-        await self._stages.generators.load.remote(snapshot)
+        await stages.generators.load.remote(snapshot)
         loaded = time.time()
         self._status.phase = "evaluating"
-        await sample_held_out(self._stages, iteration, snapshot)
-        evaluation = await compare_held_out(self._stages, iteration, self._rule)
+        await sample_held_out(stages, iteration, snapshot)
+        evaluation = await compare_held_out(stages, iteration, self._rule)
         seconds = self._seconds(trained, loaded) | {"evaluate": time.time() - loaded, "total": time.time() - started}
         engines = {
             name: [member.pid for member in await pool.status.remote()]
-            for name, pool in (("generators", self._stages.generators), ("rankers", self._stages.rankers))
+            for name, pool in (("generators", stages.generators), ("rankers", stages.rankers))
         }
         report = iteration_report(self._ledger, iteration, evaluation, seconds, engines)
         self._ledger.write_report(iteration, report)
         write_run_report(self._ledger)
         return snapshot
 
-    async def _score(self, iteration: int, snapshot: Snapshot, blocks: list[Any]) -> None:
+    async def _score(self, stages: Stages, iteration: int, snapshot: Snapshot, prompts: list[Prompt]) -> None:
         loop = asyncio.get_running_loop()
 
         def score() -> None:
-            for block in scored_blocks(self._stages, iteration, snapshot.name, blocks):
+            blocks = prompt_blocks(prompts, self._config.block)
+            for block in scored_blocks(stages, iteration, snapshot.name, blocks):
                 asyncio.run_coroutine_threadsafe(self._tell(iteration, block), loop).result()
 
         try:

@@ -27,7 +27,7 @@ from sppo_ray.preparation import Preparation, about, check_cluster, prepare, sto
 from sppo_ray.progress import RunStatus
 from sppo_ray.report import result_table, write_run_report
 
-FOLLOW_SECONDS = 5.0
+FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (SppoError, ray.exceptions.RayError) as error:
         print(f"the run failed: {error}", file=sys.stderr)
         return 1
-    Console(width=130).print(result_table(write_run_report(ledger)))
+    Console(width=120).print(result_table(write_run_report(ledger)))
     say(f"policy: {ledger.iteration(config.iterations) / 'policy'}")
     say(f"report: {root / 'report.json'}")
     return 0
@@ -77,8 +77,12 @@ def default_root() -> Path:
 
 
 def connect() -> None:
-    """Join the running cluster, or start a local one where there is none."""
-    ray.init(log_to_driver=True, logging_level="warning")
+    """Join the running cluster, or start a local one where there is none.
+
+    What the actors log stays in Ray's log folder and on its dashboard; what a person needs reaches this log by the status.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    ray.init(log_to_driver=False, logging_level="warning")
 
 
 def run(preparation: Preparation, ledger: Ledger) -> None:
@@ -104,19 +108,21 @@ def run(preparation: Preparation, ledger: Ledger) -> None:
             ("ranker", ranker.start, build_judge, config.rankers),
         )
     ]
-    coordinator = Coordinator.remote(config, ledger, preparation.base, *pools, preparation.rule)
-    follow(coordinator)
+    coordinator = Coordinator.remote(config, ledger, preparation.base, preparation.rule)
+    follow(coordinator, coordinator.run.remote(*pools))
 
 
-def follow(coordinator: Any) -> None:
+def follow(coordinator: Any, finished: Any) -> None:
     """Print how far the run is, a few lines at a time, until it ends; raises what ended it."""
-    finished = coordinator.run.remote()
     said: list[str] = []
+    started = time.monotonic()
     while True:
-        done, _ = ray.wait([finished], timeout=FOLLOW_SECONDS)
+        # Every few seconds at first, every few minutes in a run of days.
+        pause = min(max(FOLLOW_SECONDS, (time.monotonic() - started) / 50), MAX_FOLLOW_SECONDS)
+        done, _ = ray.wait([finished], timeout=pause)
         lines = describe(ray.get(coordinator.status.remote()))
         if lines != said:
-            print("\n".join(line for line in lines if line not in said), flush=True)
+            say("\n         ".join(line for line in lines if line not in said))
             said = lines
         if done:
             ray.get(finished)

@@ -18,7 +18,6 @@ __all__ = ["Judge", "PairRM", "check_checkpoint"]
 
 Ints = NDArray[np.int64]
 MAX_PADDING = 0.05  # of a batch's tokens
-CPU_BATCH_TOKENS = 8192  # beyond it a CPU's cache is too small for the activations, and nothing is gained
 
 
 class Judge(Protocol):
@@ -54,7 +53,7 @@ class PairRM:
         dtype = dtype or ("float32" if on_cpu else "float16")
         self._model = PairRMModel(settings, device, getattr(torch, dtype))
         self._as_tensor = torch.from_numpy
-        self._batch_tokens = min(batch_tokens, CPU_BATCH_TOKENS) if on_cpu else batch_tokens
+        self._batch_tokens = batch_tokens
         self._source_max_length = source_max_length or settings.source_max_length
         self._candidate_max_length = candidate_max_length or settings.candidate_max_length
 

@@ -22,7 +22,7 @@ from sppo_ray.errors import ModelError
 from sppo_ray.pairrm_checkpoint import Settings
 
 # Entries of the attention scores that exist at once: on a CPU they should stay in its cache.
-CHUNK = {"cpu": 1 << 18, "cuda": 1 << 28}
+CHUNK = {"cpu": 1 << 19, "cuda": 1 << 28}
 
 Positions = tuple[Tensor, Tensor]  # p_key (heads, size, 2 * span) and p_query (heads, 2 * span, size)
 
@@ -126,7 +126,7 @@ def _attend(
         for start in range(0, n, block):
             some, part = slice(row, row + step), slice(start, start + block)
             left = q[some, :, part]
-            shape = left.shape[:3] + (width,)
+            shape = (*left.shape[:3], width)
             index, key_index = (
                 (places[some, None, part] if places.dim() == 3 else places[part]).expand(shape)
                 for places in (buckets, key_places)

@@ -51,7 +51,7 @@ class RunStatus:
     loss: float | None = None
 
 
-def stages(prompts: int) -> dict[str, Stage]:
+def new_stages(prompts: int) -> dict[str, Stage]:
     """The three stages of an iteration with that many prompts, each of which gives one pair."""
     return {
         "generate": Stage("sampling", "prompts", prompts),

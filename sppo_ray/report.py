@@ -6,6 +6,7 @@ In: the ledger's reports and training logs. Out: `report.json` of an iteration a
 import json
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from sppo_ray import files
@@ -49,10 +50,10 @@ def write_run_report(ledger: Ledger) -> dict[str, Any]:
 
 
 def result_table(report: dict[str, Any]) -> Table:
-    """The table at the end of a run: a row an iteration."""
-    table = Table(title="SPPO self-play")
-    columns = ["iteration", "vs base", "vs previous", "rule vs base", "mean tokens", "loss first", "loss last"]
-    for column in [*columns, "sampling s", "judging s", "training s", "advance s", "total s"]:
+    """The table at the end of a run: a row an iteration; win rates and lengths (tokens) are those on held-out prompts."""
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = ["iteration", "vs base", "vs previous", "rule vs base", "tokens", "loss first", "last"]
+    for column in [*columns, "sample s", "judge s", "train s", "advance s", "total s"]:
         table.add_column(column, justify="right")
     for row in report["iterations"]:
         seconds = row["seconds"]

@@ -15,7 +15,9 @@ SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 PREFIX_TOKENS = 4  # added by llm-blender's collator
 
 
-def build_checkpoint(folder: Path, texts: list[str], source: int = 1224, candidate: int = 412, vocabulary: int = 2000) -> Path:
+def build_checkpoint(
+    folder: Path, texts: list[str], source: int = 1224, candidate: int = 412, vocabulary: int = 2000
+) -> Path:
     """Returns the checkpoint's folder; its scores are spread over several units."""
     base, checkpoint = folder / "base", folder / "pairrm"
     tokenizer = DebertaV2Tokenizer(vocab=_unigram(texts, vocabulary))

@@ -1,0 +1,33 @@
+# make demo    the playground, end to end, on a Ray head of its own
+# make test    all tests            make lint    ruff and mypy
+# make env     the environment (.venv) alone
+# make lock    resolve the pinned CPU stack anew (requirements/cpu.txt)
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint env lock
+
+demo: .venv/.installed
+	$(BIN)/python jobs/demo.py
+
+test: .venv/.installed
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+env: .venv/.installed
+
+.venv/.installed: requirements/cpu.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-deps -r requirements/cpu.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock:
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python requirements/lock.py requirements/cpu.txt
+	rm -rf .venv-lock

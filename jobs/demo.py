@@ -1,0 +1,102 @@
+"""`make demo`: the playground on a Ray head of its own, submitted as a job, as on a real cluster.
+
+Starts a local Ray head with its dashboard, runs `ray job submit --working-dir . -- python jobs/sppo.py`, follows its log,
+says where to look, and stops the head again, also when interrupted. Arguments are passed on to the job.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import datetime
+from pathlib import Path
+
+START_SECONDS = 120
+STOP_SECONDS = 30
+DASHBOARD_PORT = 8265
+OBJECT_STORE_BYTES = 512 << 20
+BIN = Path(sys.executable).parent
+
+
+def main(arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
+    root = Path(__file__).resolve().parent.parent
+    run_dir = root / "runs" / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+    environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+    subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+    port = free_port(DASHBOARD_PORT)
+    address = f"http://127.0.0.1:{port}"
+    head = start_head(port, environment, root)
+    try:
+        wait_for(address, head)
+        print(f"Ray dashboard: {address} (token: `{BIN / 'ray'} get-auth-token`)", flush=True)
+        print(f"run folder:    {run_dir}", flush=True)
+        job = ["python", "jobs/sppo.py", "--run-dir", str(run_dir), *arguments]
+        settings = {"env_vars": {"PATH": environment["PATH"]}}
+        submit = ["job", "submit", "--address", address, "--working-dir", ".", "--runtime-env-json", json.dumps(settings)]
+        status = subprocess.run([BIN / "ray", *submit, "--", *job], env=environment, cwd=root, check=False).returncode
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    finally:
+        stop(head)
+    return status
+
+
+def start_head(port: int, environment: dict[str, str], root: Path) -> subprocess.Popen[bytes]:
+    """A Ray head in the foreground of a process of our own: stopping that stops this head and no other on the machine."""
+    log = root / "runs" / "demo-ray.log"
+    log.parent.mkdir(exist_ok=True)
+    command = ["start", "--head", "--block", "--port", str(free_port()), "--dashboard-port", str(port)]
+    limits = ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats"]
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [BIN / "ray", *command, *limits],
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the head in order
+        )
+
+
+def wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if head.poll() is not None:
+            raise SystemExit(f"the Ray head ended with status {head.returncode}: see runs/demo-ray.log")
+        try:
+            urllib.request.urlopen(f"{address}/api/version", timeout=2)
+            return
+        except urllib.error.HTTPError:
+            return  # it answers, and asks for the token
+        except OSError:
+            time.sleep(0.5)
+    raise SystemExit(f"the Ray dashboard did not answer within {START_SECONDS} s: see runs/demo-ray.log")
+
+
+def stop(head: subprocess.Popen[bytes]) -> None:
+    head.terminate()
+    try:
+        head.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(head.pid, signal.SIGKILL)
+
+
+def free_port(wanted: int = 0) -> int:
+    """The wanted port if it is free, else any."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
