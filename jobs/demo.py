@@ -26,7 +26,11 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     root = Path(__file__).resolve().parent.parent
     run_dir = root / "runs" / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
-    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_TRAIN_ENABLE_STATE_TRACKING": "1"}
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
+        "RAY_worker_maximum_startup_concurrency": "8",  # a run has more light processes than a small machine has cores
+    }
     environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     port = free_port(DASHBOARD_PORT)

@@ -1,6 +1,6 @@
 """The main job: a self-play run from a recipe to the last iteration's policy.
 
-    python jobs/sppo.py [--recipe NAME | --config FILE] [--run-dir DIR] [key.path=value ...]
+    python jobs/sppo.py [--recipe NAME | --config FILE] [--run-dir DIR] [--plan] [key.path=value ...]
 
 Without arguments it runs the playground. Exit status: 0 done, 1 the run failed, 2 the input is at fault.
 """
@@ -23,6 +23,7 @@ from actors.pool import Pool
 from sppo_ray.config import Config, load_config
 from sppo_ray.errors import SppoError, UserError
 from sppo_ray.ledger import Ledger
+from sppo_ray.plan import plan
 from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
 from sppo_ray.progress import RunStatus
 from sppo_ray.report import result_table, write_run_report
@@ -32,7 +33,10 @@ FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
 
 def main(arguments: list[str] | None = None) -> int:
     try:
-        config, root = parse(arguments)
+        config, root, only_plan = parse(arguments)
+        if only_plan:
+            print(plan(config))
+            return 0
         preparation = prepare(config, say)
         ledger = Ledger(root)
         new = ledger.claim(config, about())
@@ -54,18 +58,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def parse(arguments: list[str] | None) -> tuple[Config, Path]:
-    """The configuration and the run folder that the command line asks for."""
+def parse(arguments: list[str] | None) -> tuple[Config, Path, bool]:
+    """The configuration and the run folder that the command line asks for, and whether to print the plan only."""
     parser = argparse.ArgumentParser(prog="jobs/sppo.py", description="Run SPPO self-play.")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--recipe", metavar="NAME", help="a packaged recipe (default: playground)")
     which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file, in the recipes' format")
     parser.add_argument("--run-dir", metavar="DIR", type=Path, help="the run folder; an existing one is continued")
+    parser.add_argument("--plan", action="store_true", help="print the resolved hyperparameters and start nothing")
     parser.add_argument("overrides", metavar="key.path=value", nargs="*")
     given = parser.parse_intermixed_args(arguments)
     config = load_config(given.recipe, given.config, given.overrides)
     root = given.run_dir or default_root() / f"{config.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-    return config, root.expanduser().resolve()
+    return config, root.expanduser().resolve(), given.plan
 
 
 def default_root() -> Path:

@@ -41,9 +41,11 @@ class PairRMModel:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(settings.base)
             config = AutoConfig.from_pretrained(settings.base)
         except (OSError, ValueError) as error:
+            raise ModelError(f"{settings.weights.parent}: its base {settings.base} cannot be read: {error}") from error
+        if not config.relative_attention or {"c2p", "p2c"} - set(config.pos_att_type or []):
             raise ModelError(
-                f"judge {settings.weights.parent}: its base {settings.base} cannot be read: {error}"
-            ) from error
+                f"{settings.base}: relative_attention with c2p and p2c is needed: give PairRM's DeBERTa-v3"
+            )
         # The collator's constructor adds the prefix tokens to the tokenizer, in the order of the trained embeddings.
         collator.CrossCompareCollator(settings.source_max_length, self.tokenizer, settings.candidate_max_length)
         # The checkpoint holds every weight, so the base model's own are neither needed nor read.
@@ -93,9 +95,8 @@ class PairRMModel:
         attention = self._encoder.layer[0].attention.self
         distances = torch.arange(1 - width, width, device=self._device)
         if attention.position_buckets > 0:
-            distances = make_log_bucket_position(
-                distances, attention.position_buckets, attention.max_relative_positions
-            )
+            limit = attention.max_relative_positions
+            distances = make_log_bucket_position(distances, attention.position_buckets, limit)
         span = attention.pos_ebd_size
         line = (distances.long() + span).clamp(0, 2 * span - 1)
         return line.flip(0).unfold(0, width, 1).flip(0)  # row i: distances i, i - 1, ..., i - width + 1
@@ -166,9 +167,7 @@ def _position_projections(attention: Any, encoder: Any) -> Positions:
 
 def _load_weights(ranker: Any, settings: Settings) -> None:
     file = settings.weights
-    state = (
-        load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-    )
+    state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu")
     try:
         missing = ranker.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:

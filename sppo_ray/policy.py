@@ -5,6 +5,7 @@ Runs on every worker of an initialised process group. The one module that touche
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from sppo_ray.config import Config
 from sppo_ray.errors import ReferenceMismatch
 from sppo_ray.loss import sppo_loss, token_logprobs
 from sppo_ray.records import Pair, Response
+
+# DeepSpeed calls collectives by names that torch has renamed: nothing that a user could mend.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 # The release's optimizer, torch's RMSprop at its defaults: no momentum, no weight decay, no bias correction.
 RMSPROP = {"alpha": 0.99, "eps": 1e-8}
@@ -50,6 +54,8 @@ class TrainablePolicy:
     def __init__(self, config: Config, model: str, steps: int, device: torch.device) -> None:
         self._config = config
         self._device = device
+        # Gloo does this operator's work as well; compiling it would cost a minute of a machine's first run.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         settings = _deepspeed_settings(config)
         self._zero = HfDeepSpeedConfig(settings)  # alive while the model loads: it makes from_pretrained shard
         network = AutoModelForCausalLM.from_pretrained(

@@ -1,5 +1,6 @@
 """What tests share: the playground, one Ray, one set of engines."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -21,3 +22,10 @@ def cluster() -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=True, log_to_driver=True, logging_level="warning")
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -122,7 +122,7 @@ def test_diagonal_is_zero_and_a_prompt_scores_the_same_alone(judge: PairRM) -> N
     assert together.shape == (5, 5, 5)
     assert not together[:, range(5), range(5)].any()
     for number, (prompt, texts) in enumerate(TRICKY):
-        np.testing.assert_allclose(judge.compare([prompt], [texts])[0], together[number], atol=1e-5)
+        np.testing.assert_allclose(judge.compare([prompt], [texts])[0], together[number], atol=5e-5)
 
 
 def test_one_row_a_batch_gives_the_same_scores(checkpoint: Path, judge: PairRM) -> None:

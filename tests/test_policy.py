@@ -1,0 +1,117 @@
+"""One ZeRO-3 step on two workers is one plain PyTorch step; publishing gives the trained weights back."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, get_linear_schedule_with_warmup
+
+from sppo_ray.config import Config, load_config
+from sppo_ray.loss import sppo_loss, token_logprobs
+from sppo_ray.records import Pair, Response
+
+STEPS = 5
+
+
+def a_pair(number: int) -> Pair:
+    chance = torch.Generator().manual_seed(number)
+
+    def response(length: int, win_rate: float) -> Response:
+        ids = torch.randint(3, 64, (length,), generator=chance).tolist()
+        return Response(ids, [-4.0 - 0.01 * n for n in range(length)], win_rate)
+
+    prompt = torch.randint(3, 64, (2 + number % 3,), generator=chance).tolist()
+    return Pair(f"p{number}", prompt, response(3 + number, 0.9), response(7 - number, 0.2))
+
+
+PAIRS = [a_pair(number) for number in range(5)]
+FILLER = Pair("", [0], Response([0], [0.0], 0.5), Response([0], [0.0], 0.5), weight=0.0)
+
+
+def configuration(micro: int) -> Config:
+    return load_config(
+        overrides=[
+            "policy.dtype=float32",
+            "training.batch_size=6",
+            f"training.micro_batch_size={micro}",
+            "training.learning_rate=1e-3",
+            "training.reference_tolerance=100",
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, query_pre_attn_scalar=16, sliding_window=8, initializer_range=0.1,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("model")
+    Gemma2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def plain_steps(model: Path, config: Config, count: int) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """The same steps in one process with PyTorch alone: every response on its own, no padding, no sharding."""
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, alpha=0.99, eps=1e-8)
+    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(0.1 * STEPS), STEPS)
+    numbers = []
+    for _ in range(count):
+        loss = torch.zeros(())
+        for pair in PAIRS:
+            for response in (pair.chosen, pair.rejected):
+                ids = torch.tensor([pair.prompt_token_ids + response.token_ids])
+                scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(pair.prompt_token_ids) :]
+                log_ratio = scored.sum() - sum(response.reference_logprobs)
+                loss = loss + sppo_loss(log_ratio, torch.tensor(response.win_rate), eta=config.training.eta)
+        loss = loss / len(PAIRS)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.training.max_grad_norm)
+        numbers.append(
+            {"loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": schedule.get_last_lr()[0]}
+        )
+        optimizer.step()
+        schedule.step()
+    return dict(network.named_parameters()), numbers
+
+
+def zero_steps(rank: int, port: int, model: str, micro: int, count: int, out: str) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    from sppo_ray.policy import TrainablePolicy
+
+    policy = TrainablePolicy(configuration(micro), model, STEPS, torch.device("cpu"))
+    share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]  # five pairs in a batch of six: uneven on purpose
+    numbers = [policy.step(share).row() for _ in range(count)]
+    weights = dict(policy.gather())
+    if rank == 0:
+        torch.save(weights, Path(out) / "weights.pt")
+        (Path(out) / "numbers.json").write_text(json.dumps(numbers))
+    policy.close()
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3])
+def test_zero_step_on_two_workers_is_a_plain_step(model: Path, tmp_path: Path, micro: int, free_port: int) -> None:
+    mp.spawn(zero_steps, (free_port, str(model), micro, 2, str(tmp_path)), nprocs=2)
+    expected, plain = plain_steps(model, configuration(micro), count=2)
+    weights = torch.load(tmp_path / "weights.pt")
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+
+    assert [row["pairs"] for row in numbers] == [5, 5]
+    for row, want in zip(numbers, plain, strict=True):
+        assert row["loss"] == pytest.approx(want["loss"], rel=1e-5)
+        assert row["gradient_norm"] == pytest.approx(want["gradient_norm"], rel=1e-5)
+        assert row["learning_rate"] == pytest.approx(want["learning_rate"], rel=1e-9)
+    assert set(weights) == set(expected)
+    for name, tensor in weights.items():
+        want_tensor = expected[name].detach()
+        assert (tensor - want_tensor).norm() <= 1e-5 * want_tensor.norm(), name
