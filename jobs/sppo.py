@@ -10,16 +10,14 @@ import os
 import sys
 import time
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
 from rich.console import Console
 
-from actors import generator, ranker
 from actors.coordinator import Coordinator
-from actors.pool import Pool
+from actors.pools import start_pools
 from sppo_ray.config import Config, load_config
 from sppo_ray.errors import SppoError, UserError
 from sppo_ray.ledger import Ledger
@@ -92,28 +90,8 @@ def connect() -> None:
 
 def run(preparation: Preparation, ledger: Ledger) -> None:
     """Start pools and coordinator, and follow the run to its end. They live as long as this process."""
-    from sppo_ray.generation import VLLMGenerator
-    from sppo_ray.judging import PairRM
-
-    config = preparation.config
-    judge = config.judge
-    build_generator = partial(VLLMGenerator, config, preparation.base, preparation.stop_token_ids)
-    build_judge = partial(
-        PairRM,
-        judge.model,
-        device="cuda" if config.rankers.gpus else "cpu",
-        batch_tokens=judge.batch_tokens,
-        source_max_length=judge.source_max_length,
-        candidate_max_length=judge.candidate_max_length,
-    )
-    pools = [
-        Pool.remote(name, partial(start, config, build, ledger), settings.max, settings.blocks)
-        for name, start, build, settings in (
-            ("generator", generator.start, build_generator, config.generators),
-            ("ranker", ranker.start, build_judge, config.rankers),
-        )
-    ]
-    coordinator = Coordinator.remote(config, ledger, preparation.base, preparation.rule)
+    pools = start_pools(preparation, ledger)
+    coordinator = Coordinator.remote(preparation.config, ledger, preparation.base, preparation.rule)
     follow(coordinator, coordinator.run.remote(*pools))
 
 

@@ -138,12 +138,15 @@ def recipe_names() -> list[str]:
 
 
 def load_config(recipe: str | None = None, file: Path | None = None, overrides: list[str] | None = None) -> Config:
-    """The configuration of a recipe or a file (a recipe's own format), with `key.path=value` overrides.
+    """The configuration of a recipe or a file, with `key.path=value` overrides.
+
+    A file is in the recipes' format, or the config.yaml of a run folder, which also says what made the run.
 
     Raises `ConfigError` for an unknown recipe or key (the nearest names are suggested) and for values that do not fit.
     """
     if file is not None:
         tree = _parse(_read(file), str(file))
+        tree = tree.get("config", tree)
     else:
         name = recipe or "playground"
         if name not in recipe_names():

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sppo_ray import chat, judging
-from sppo_ray.config import Config, PromptSource
+from sppo_ray.config import Config, Policy, PromptSource
 from sppo_ray.errors import ClusterError, ConfigError, ModelError
 from sppo_ray.evaluation import Rule
 from sppo_ray.ledger import Ledger
@@ -34,12 +34,10 @@ class Preparation:
 
 def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
     """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to mend."""
-    rule = None
-    if PLAYGROUND in (config.policy.model, config.judge.model, *_sources(config)):
-        config, rule = _build_playground(config, say)
+    config, rule = resolve(config, say)
     judging.check_checkpoint(config.judge.model)
     tokenizer = chat.load_tokenizer(config.policy.model, config.policy.trust_remote_code)
-    context, eos = _model_facts(config)
+    context, eos = model_facts(config.policy)
     needed = config.policy.max_prompt_length + config.generation.max_new_tokens
     if needed > context:
         raise ConfigError(
@@ -76,6 +74,13 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
     )
     stops = chat.stop_token_ids(tokenizer, eos)
     return Preparation(config, Snapshot(0, config.policy.model), stops, prompts, rule)
+
+
+def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config, Rule | None]:
+    """The configuration with real folders in place of `playground`, and the playground's rule, if that is used."""
+    if PLAYGROUND in (config.policy.model, config.judge.model, *_sources(config)):
+        return _build_playground(config, say)
+    return config, None
 
 
 def store_prompts(ledger: Ledger, prompts: list[list[Prompt]]) -> None:
@@ -139,11 +144,10 @@ def _build_playground(config: Config, say: Callable[[str], None]) -> tuple[Confi
     return config.model_copy(update=update), playground.rule_score
 
 
-def _model_facts(config: Config) -> tuple[int, Any]:
+def model_facts(policy: Policy) -> tuple[int, Any]:
     """The policy's context in tokens, and the eos ids of its generation config."""
     from transformers import AutoConfig, GenerationConfig
 
-    policy = config.policy
     try:
         model = AutoConfig.from_pretrained(policy.model, trust_remote_code=policy.trust_remote_code)
     except (OSError, ValueError) as error:

@@ -148,6 +148,25 @@ def _jsonl(path: Path) -> Table:
     return Table(str(path), "line", list(columns), partial(_select, objects))
 
 
+def _json(path: Path) -> Table:
+    """One list of objects, as AlpacaEval has it; else one object a line."""
+    text = _text(path)
+    if not text.lstrip().startswith("["):
+        return _jsonl(path)
+    try:
+        objects = list(enumerate(json.loads(text), 1))
+    except json.JSONDecodeError as error:
+        raise PromptError(
+            f"{path}, line {error.lineno} is not JSON ({error.msg} at character {error.colno}): correct it there"
+        ) from None
+    columns: dict[str, None] = {}
+    for number, value in objects:
+        if not isinstance(value, dict):
+            raise PromptError(f"{path}, row {number} is a {type(value).__name__}, not an object: correct it there")
+        columns.update(dict.fromkeys(value))
+    return Table(str(path), "row", list(columns), partial(_select, objects))
+
+
 def _csv(path: Path) -> Table:
     csv.field_size_limit(2**31 - 1)  # the default refuses a text above 128 KiB
     reader = csv.reader(StringIO(_text(path), newline=""), strict=True)
@@ -186,4 +205,4 @@ def _text(path: Path) -> str:
         ) from None
 
 
-READERS: dict[str, Callable[[Path], Table]] = {".jsonl": _jsonl, ".json": _jsonl, ".csv": _csv, ".parquet": _parquet}
+READERS: dict[str, Callable[[Path], Table]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}

@@ -1,6 +1,5 @@
 """One ZeRO-3 step on two workers is one plain PyTorch step; publishing gives the trained weights back."""
 
-import json
 import math
 import os
 from pathlib import Path
@@ -13,8 +12,10 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, 
 from sppo_ray.config import Config, load_config
 from sppo_ray.loss import sppo_loss, token_logprobs
 from sppo_ray.records import Pair, Response
+from tests.conftest import free_port
 
 STEPS = 5
+MICRO_BATCHES = [1, 2, 3]
 
 
 def a_pair(number: int) -> Pair:
@@ -82,36 +83,42 @@ def plain_steps(model: Path, config: Config, count: int) -> tuple[dict[str, torc
     return dict(network.named_parameters()), numbers
 
 
-def zero_steps(rank: int, port: int, model: str, micro: int, count: int, out: str) -> None:
+def zero_steps(rank: int, port: int, model: str, out: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
     from sppo_ray.policy import TrainablePolicy
 
-    policy = TrainablePolicy(configuration(micro), model, STEPS, torch.device("cpu"))
     share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]  # five pairs in a batch of six: uneven on purpose
-    numbers = [policy.step(share).row() for _ in range(count)]
-    weights = dict(policy.gather())
-    if rank == 0:
-        torch.save(weights, Path(out) / "weights.pt")
-        (Path(out) / "numbers.json").write_text(json.dumps(numbers))
-    policy.close()
+    for micro in MICRO_BATCHES:
+        policy = TrainablePolicy(configuration(micro), model, STEPS, torch.device("cpu"))
+        numbers = [policy.step(share).row() for _ in range(2)]
+        weights = dict(policy.gather())
+        if rank == 0:
+            torch.save({"weights": weights, "numbers": numbers}, Path(out) / f"{micro}.pt")
+        policy.close()
 
 
-@pytest.mark.parametrize("micro", [1, 2, 3])
-def test_zero_step_on_two_workers_is_a_plain_step(model: Path, tmp_path: Path, micro: int, free_port: int) -> None:
-    mp.spawn(zero_steps, (free_port, str(model), micro, 2, str(tmp_path)), nprocs=2)
+@pytest.fixture(scope="module")
+def two_workers(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of two workers under ZeRO-3, for each micro-batch size."""
+    folder = tmp_path_factory.mktemp("zero")
+    mp.spawn(zero_steps, (free_port(), str(model), str(folder)), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("micro", MICRO_BATCHES)
+def test_zero_steps_on_two_workers_are_plain_steps(model: Path, two_workers: Path, micro: int) -> None:
     expected, plain = plain_steps(model, configuration(micro), count=2)
-    weights = torch.load(tmp_path / "weights.pt")
-    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    result = torch.load(two_workers / f"{micro}.pt")
 
-    assert [row["pairs"] for row in numbers] == [5, 5]
-    for row, want in zip(numbers, plain, strict=True):
+    for row, want in zip(result["numbers"], plain, strict=True):
+        assert row["pairs"] == 5
         assert row["loss"] == pytest.approx(want["loss"], rel=1e-5)
         assert row["gradient_norm"] == pytest.approx(want["gradient_norm"], rel=1e-5)
         assert row["learning_rate"] == pytest.approx(want["learning_rate"], rel=1e-9)
-    assert set(weights) == set(expected)
-    for name, tensor in weights.items():
+    assert set(result["weights"]) == set(expected)
+    for name, tensor in result["weights"].items():
         want_tensor = expected[name].detach()
         assert (tensor - want_tensor).norm() <= 1e-5 * want_tensor.norm(), name

@@ -1,0 +1,102 @@
+"""The real vLLM engine: raw log-probabilities are the policy's own, also after new weights were loaded in place."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sppo_ray import chat
+from sppo_ray.config import Config, load_config
+from sppo_ray.errors import SnapshotMismatch
+from sppo_ray.generation import VLLMGenerator
+from sppo_ray.loss import token_logprobs
+from sppo_ray.playground import Playground
+from sppo_ray.prompts import SourcePrompt
+from sppo_ray.publishing import publish
+from sppo_ray.records import Candidates, Prompt, Snapshot
+
+NATS_A_TOKEN = 1e-2  # in bfloat16
+TEXTS = ["Name three fruits.", "What is the opposite of hot?", "Which is bigger, a mouse or a whale?", "Say hello to Ann."]
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load_config(overrides=["generation.max_new_tokens=24"])
+
+
+@pytest.fixture(scope="module")
+def prompts(playground: Playground) -> list[Prompt]:
+    tokenizer = chat.load_tokenizer(str(playground.policy))
+    texts = [SourcePrompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(TEXTS)]
+    return chat.encode(tokenizer, texts, max_prompt_length=512).prompts
+
+
+@pytest.fixture(scope="module")
+def stops(playground: Playground) -> list[int]:
+    return chat.stop_token_ids(chat.load_tokenizer(str(playground.policy)), None)
+
+
+@pytest.fixture(scope="module")
+def engine(playground: Playground, config: Config, stops: list[int]) -> VLLMGenerator:
+    return VLLMGenerator(config, Snapshot(0, str(playground.policy)), stops)
+
+
+def mismatch(model: str, rows: list[Candidates]) -> float:
+    """Mean absolute difference between the engine's log-probabilities and Transformers' on the same tokens."""
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="eager")
+    differences = []
+    for row in rows:
+        for ids, logprobs in zip(row.token_ids, row.logprobs, strict=True):
+            tokens = torch.tensor([row.prompt_token_ids + ids])
+            with torch.inference_mode():
+                scored = token_logprobs(network(input_ids=tokens).logits, tokens)[0, len(row.prompt_token_ids) :]
+            differences.append((scored - torch.tensor(logprobs)).abs())
+    return torch.cat(differences).mean().item()
+
+
+def test_candidates_are_complete(
+    engine: VLLMGenerator, config: Config, prompts: list[Prompt], stops: list[int]
+) -> None:
+    rows = engine.generate(prompts, 5, "iter-0")
+
+    assert [row.prompt_id for row in rows] == [prompt.prompt_id for prompt in prompts]
+    assert [row.prompt_token_ids for row in rows] == [prompt.token_ids for prompt in prompts]
+    for row in rows:
+        assert len(row.responses) == len(row.token_ids) == len(row.logprobs) == len(row.finish_reasons) == 5
+        assert row.snapshot == "iter-0"
+        for ids, logprobs, reason in zip(row.token_ids, row.logprobs, row.finish_reasons, strict=True):
+            assert len(ids) == len(logprobs) <= config.generation.max_new_tokens
+            assert (ids[-1] in stops) == (reason == "stop")
+            assert not set(ids[:-1]) & set(stops)
+
+
+def test_logprobs_are_those_of_a_transformers_forward_pass(
+    engine: VLLMGenerator, playground: Playground, prompts: list[Prompt]
+) -> None:
+    assert mismatch(str(playground.policy), engine.generate(prompts, 5, "iter-0")) < NATS_A_TOKEN
+
+
+def test_another_snapshot_than_asked_for_is_refused(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    with pytest.raises(SnapshotMismatch, match="holds iter-0, the work asks for iter-7"):
+        engine.generate(prompts[:1], 2, "iter-7")
+
+
+def test_a_published_policy_loaded_in_place_gives_its_own_logprobs(
+    engine: VLLMGenerator, playground: Playground, prompts: list[Prompt], tmp_path: Path
+) -> None:
+    network = AutoModelForCausalLM.from_pretrained(playground.policy, dtype=torch.bfloat16)
+    torch.manual_seed(0)
+    changed = {name: (p + 0.02 * torch.randn_like(p)).detach() for name, p in network.named_parameters()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in changed.items()}
+    snapshot = publish(
+        tmp_path / "policy", 1, shapes, torch.bfloat16, changed.items(), str(playground.policy), "", shard_bytes=100_000
+    )
+    old = engine.generate(prompts, 5, "iter-0")
+    engine.load(snapshot)
+    new = engine.generate(prompts, 5, "iter-1")
+
+    assert engine.snapshot == snapshot
+    assert len(list((tmp_path / "policy").glob("*.safetensors"))) > 1
+    assert mismatch(snapshot.uri, new) < NATS_A_TOKEN
+    assert mismatch(snapshot.uri, old) > 10 * NATS_A_TOKEN  # the change shows, so the agreement above means something
