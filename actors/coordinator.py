@@ -19,7 +19,7 @@ from sppo_ray.evaluation import Rule
 from sppo_ray.ledger import Ledger
 from sppo_ray.progress import RunStatus, new_stages
 from sppo_ray.records import Prompt, Snapshot
-from sppo_ray.report import iteration_report, write_run_report
+from sppo_ray.report import iteration_report, run_warnings, write_run_report
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
@@ -56,7 +56,9 @@ class Coordinator:
     async def _iterate(self, stages: Stages, iteration: int, reference: Snapshot) -> Snapshot:
         started = time.time()
         prompts = self._ledger.prompts(iteration)
-        self._status = RunStatus(iteration, "sampling, judging, training", new_stages(len(prompts)))
+        self._status = RunStatus(
+            iteration, "sampling, judging, training", new_stages(len(prompts)), warnings=self._status.warnings
+        )
         snapshot = self._ledger.snapshot(iteration)
         if snapshot is None:
             job = Job(self._config, self._ledger, iteration, reference, len(prompts), stages.coordinator)
@@ -75,9 +77,10 @@ class Coordinator:
             name: [member.pid for member in await pool.status.remote()]
             for name, pool in (("generators", stages.generators), ("rankers", stages.rankers))
         }
-        report = iteration_report(self._ledger, iteration, evaluation, seconds, engines)
+        self._status.phase = "reporting"
+        report = await asyncio.to_thread(iteration_report, self._ledger, iteration, evaluation, seconds, engines)
         self._ledger.write_report(iteration, report)
-        write_run_report(self._ledger)
+        self._status.warnings = run_warnings(await asyncio.to_thread(write_run_report, self._ledger))
         return snapshot
 
     async def _score(self, stages: Stages, iteration: int, snapshot: Snapshot, prompts: list[Prompt]) -> None:

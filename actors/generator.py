@@ -23,12 +23,16 @@ class GeneratorActor:
     def __init__(self, name: str, build: "Callable[[], Generator]", ledger: Ledger) -> None:
         self._name = name
         self._ledger = ledger
-        self._generator = build()
+        self._build = build
+        self._generator: Any = None
 
     def __repr__(self) -> str:
-        return f"{self._name} ({self._generator.snapshot.name})"
+        return self._name
 
     def ready(self) -> tuple[int, str]:
+        """Start the engine: here and not in the constructor, which Ray would repeat for ever if it failed."""
+        if self._generator is None:
+            self._generator = self._build()
         return os.getpid(), self._generator.snapshot.name
 
     def load(self, snapshot: Snapshot) -> None:

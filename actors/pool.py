@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from sppo_ray.errors import RunFailed
 from sppo_ray.records import Snapshot
@@ -123,7 +123,7 @@ class Pool:
                 member.pid, member.snapshot = await member.actor.ready.remote()
                 await self._load_into(member)
                 member.up = True
-            except ActorDiedError as error:
+            except (ActorDiedError, RayTaskError) as error:
                 member.failure = str(error)
             except RayActorError:
                 await asyncio.sleep(RETRY_SECONDS)

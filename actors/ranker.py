@@ -27,12 +27,16 @@ class RankerActor:
         self._name = name
         self._ledger = ledger
         self._config = config.judge
-        self._judge = build()
+        self._build = build
+        self._judge: Any = None
 
     def __repr__(self) -> str:
         return self._name
 
     def ready(self) -> tuple[int, None]:
+        """Start the engine: here and not in the constructor, which Ray would repeat for ever if it failed."""
+        if self._judge is None:
+            self._judge = self._build()
         return os.getpid(), None
 
     def judge(self, candidates: Path, judged: Path) -> None:
@@ -62,7 +66,8 @@ class RankerActor:
 
     def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """The judge's comparison logits (N, K, K) of N prompts with K candidates each."""
-        return self._judge.compare(prompts, candidates)
+        logits: NDArray[np.float32] = self._judge.compare(prompts, candidates)
+        return logits
 
 
 def start(config: Config, build: "Callable[[], Judge]", ledger: Ledger, name: str) -> Any:

@@ -99,6 +99,6 @@ def _publish(job: Job, policy: Any, first: bool) -> None:
         torch_dtype(job.config.policy.dtype),
         policy.gather(),
         base=job.reference.uri,
-        card=model_card(job.config, job.iteration),
+        card=model_card(job.ledger.config(), job.iteration, job.ledger.reports()),
         trust_remote_code=job.config.policy.trust_remote_code,
     )

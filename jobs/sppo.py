@@ -24,7 +24,7 @@ from sppo_ray.ledger import Ledger
 from sppo_ray.plan import plan
 from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
 from sppo_ray.progress import RunStatus
-from sppo_ray.report import result_table, write_run_report
+from sppo_ray.report import result_table, run_warnings, write_run_report
 
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
 
@@ -50,9 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (SppoError, ray.exceptions.RayError) as error:
         print(f"the run failed: {error}", file=sys.stderr)
         return 1
-    Console(width=120).print(result_table(write_run_report(ledger)))
+    report = write_run_report(ledger)
+    Console(width=120).print(result_table(report))
+    for warning in run_warnings(report):
+        say(warning)
     say(f"policy: {ledger.iteration(config.iterations) / 'policy'}")
-    say(f"report: {root / 'report.json'}")
+    say(f"report: {root / 'report.html'} and report.json")
     return 0
 
 
@@ -84,8 +87,9 @@ def connect() -> None:
 
     What the actors log stays in Ray's log folder and on its dashboard; what a person needs reaches this log by the status.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    ray.init(log_to_driver=False, logging_level="warning")
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        ray.init(log_to_driver=False, logging_level="warning")
 
 
 def run(preparation: Preparation, ledger: Ledger) -> None:
@@ -115,7 +119,7 @@ def follow(coordinator: Any, finished: Any) -> None:
 def describe(status: RunStatus) -> list[str]:
     head = f"iteration {status.iteration}: {status.phase}" if status.iteration else status.phase
     loss = f", loss {status.loss:.4g}" if status.loss is not None else ""
-    return [f"{head}{loss}", *(stage.line() for stage in status.stages.values() if stage.started)]
+    return [f"{head}{loss}", *(stage.line() for stage in status.stages.values() if stage.started), *status.warnings]
 
 
 def say(line: str) -> None:

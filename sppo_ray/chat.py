@@ -7,7 +7,7 @@ import copy
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sppo_ray.errors import ModelError, PromptError
 from sppo_ray.prompts import NAMED, SourcePrompt
-from sppo_ray.records import Message, Prompt, Response
+from sppo_ray.records import Message, Prompt
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def encode(
             bad.append(f"{prompt.prompt_id}: {len(ids)} tokens, the model's context holds {context}")
             continue
         truncated += len(ids) > max_prompt_length
-        encoded.append(Prompt(prompt.prompt_id, prompt.text, ids[-max_prompt_length:]))
+        encoded.append(Prompt(prompt.prompt_id, prompt.text, _end(ids, max_prompt_length, tokenizer.bos_token_id)))
     if (bad and not skip_bad) or not encoded:
         examples = "; ".join(bad[:NAMED]) + ("; ..." if len(bad) > NAMED else "")
         raise PromptError(
@@ -157,6 +157,13 @@ def encode(
             "Shorten or correct them, or leave them out with prompts.skip_bad_rows=true"
         )
     return Encoded(encoded, truncated, bad)
+
+
+def _end(ids: list[int], length: int, bos: int | None) -> list[int]:
+    """The last tokens of a prompt. The BOS stays first (the release cuts it off): without it a Gemma policy babbles."""
+    if len(ids) > length and ids[0] == bos:
+        return [bos, *ids[len(ids) - length + 1 :]]
+    return ids[-length:]
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerFast, eos_token_id: int | list[int] | None) -> list[int]:
@@ -167,24 +174,3 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerFast, eos_token_id: int | list[
     eos = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
     ids = [*eos, tokenizer.eos_token_id, ChatEncoder(tokenizer).end_of_turn()]
     return sorted({number for number in ids if number is not None})
-
-
-def cut_pair(
-    prompt_ids: list[int], chosen: Response, rejected: Response, *, max_length: int, max_prompt_length: int
-) -> tuple[list[int], Response, Response]:
-    """Cut a pair above `max_length` as the release does: the prompt keeps its end, responses their start."""
-    longer = max(len(chosen.token_ids), len(rejected.token_ids))
-    if len(prompt_ids) + longer > max_length:
-        prompt_ids = prompt_ids[-max_prompt_length:]
-    if len(prompt_ids) + longer > max_length:
-        room = max_length - max_prompt_length
-        chosen, rejected = _first(chosen, room), _first(rejected, room)
-    return prompt_ids, chosen, rejected
-
-
-def _first(response: Response, tokens: int) -> Response:
-    return replace(
-        response,
-        token_ids=response.token_ids[:tokens],
-        reference_logprobs=response.reference_logprobs[:tokens],
-    )

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sppo_ray.config import Judge as JudgeSettings
+from sppo_ray.preference import select_pair
 from sppo_ray.records import Candidates
 
 Rule = Callable[[str, str], float | None]  # prompt, answer -> score; None for a prompt that it does not know
@@ -28,6 +30,39 @@ def win_rate(per_prompt: Sequence[float], seed: int) -> dict[str, Any]:
     draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.percentile(values[draws].mean(axis=1), [2.5, 97.5])
     return {"win_rate": float(values.mean()), "interval": [float(low), float(high)]}
+
+
+def align(a: list[Candidates], b: list[Candidates]) -> tuple[list[Candidates], list[Candidates]]:
+    """The answers of both to the prompts that both were asked, in the order of the first."""
+    other = {row.prompt_id: row for row in b}
+    shared = [row for row in a if row.prompt_id in other]
+    return shared, [other[row.prompt_id] for row in shared]
+
+
+def duels(a: list[Candidates], b: list[Candidates]) -> tuple[list[str], list[list[str]]]:
+    """Prompts and pairs of answers for the judge: the n-th answer of one against the n-th of the other."""
+    rows = [
+        (mine.prompt, list(pair))
+        for mine, other in zip(a, b, strict=True)
+        for pair in zip(mine.responses, other.responses, strict=True)
+    ]
+    return [prompt for prompt, _ in rows], [pair for _, pair in rows]
+
+
+def best_of(comparisons: ArrayLike, judge: JudgeSettings) -> NDArray[np.intp]:
+    """The index of the best of n answers to each prompt, the one with the highest win rate: (N, n, n) logits to (N,)."""
+    return select_pair(comparisons, judge.estimator, judge.temperature)[0]
+
+
+def against_first(comparisons: ArrayLike, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+    """1 where the chosen of n answers beats the first, 1/2 where it is as good or the first itself: (N, n, n) to (N,)."""
+    logits = np.asarray(comparisons, dtype=np.float64)
+    rows = np.arange(len(logits))
+    return 0.5 + 0.5 * np.sign(logits[rows, chosen, 0] - logits[rows, 0, chosen])
+
+
+def mean_characters(candidates: list[Candidates]) -> float:
+    return float(np.mean([len(text) for row in candidates for text in row.responses]))
 
 
 def rule_wins(rule: Rule, new: list[Candidates], old: list[Candidates]) -> float | None:

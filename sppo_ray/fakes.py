@@ -43,7 +43,7 @@ class FakeGenerator:
             prompt_token_ids=prompt.token_ids,
             responses=[" ".join(f"w{number}" for number in ids) for ids in token_ids],
             token_ids=token_ids,
-            logprobs=[[-1.0 - number / 100 for number in ids] for ids in token_ids],
+            logprobs=[[-1.0 - number / 64 for number in ids] for ids in token_ids],
             finish_reasons=["stop"] * candidates,
             snapshot=self._snapshot.name,
         )

@@ -5,6 +5,7 @@ In: blocks of records, reports. Out: the same, verified by digest; a damaged fil
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ class Ledger:
     def judged(self, iteration: int, block: int) -> list[Judged]:
         return self.read(Judged, self.block(Judged, iteration, block))
 
+    def rows(self, kind: type[Record], iteration: int, folder: str | None = None) -> Iterator[Record]:
+        """Every record of an iteration's blocks, in the order of its prompts, with one block in memory at a time."""
+        for path in sorted(self.block(kind, iteration, 0, folder).parent.glob("*.parquet")):
+            yield from self.read(kind, path)
+
     # Prompts of an iteration, in the order they are trained in; iteration 0 holds the held-out prompts.
 
     def write_prompts(self, iteration: int, prompts: list[Prompt]) -> None:
@@ -103,11 +109,24 @@ class Ledger:
         path = self.iteration(iteration) / "report.json"
         return json.loads(path.read_text()) if path.exists() else None
 
+    def reports(self) -> list[dict[str, Any]]:
+        """The reports of the finished iterations, in order."""
+        reports = map(self.report, range(1, self.finished_iterations() + 1))
+        return [report for report in reports if report is not None]
+
     def write_report(self, iteration: int, report: dict[str, Any]) -> None:
         files.write_json(self.iteration(iteration) / "report.json", report)
 
     def training_log(self, iteration: int) -> Path:
         return self.iteration(iteration) / "training.jsonl"
+
+    def training_rows(self, iteration: int) -> list[dict[str, Any]]:
+        """The numbers of each step of an iteration, in order."""
+        return [json.loads(line) for line in self.training_log(iteration).read_text().splitlines()]
+
+    def config(self) -> Config:
+        """The configuration as the run's user wrote it: `playground` is not resolved to a path."""
+        return Config.model_validate(yaml.safe_load((self.root / "config.yaml").read_text())["config"])
 
     def claim(self, config: Config, about: dict[str, Any]) -> bool:
         """Write config.yaml into a new run folder, or check that it holds the same run. True if it is new.

@@ -3,7 +3,8 @@
 In: `Candidates` and `Judged` of one prompt. Out: a `Pair`, cut to the configured lengths.
 """
 
-from sppo_ray.chat import cut_pair
+from dataclasses import replace
+
 from sppo_ray.config import Config
 from sppo_ray.preference import preference_probabilities, target_win_rates
 from sppo_ray.records import Candidates, Judged, Pair, Response
@@ -36,3 +37,24 @@ def filler() -> Pair:
     """A row of weight 0: it makes the last batch as large as the others and trains nothing."""
     nothing = Response([0], [0.0], 0.5)
     return Pair("", [0], nothing, nothing, weight=0.0)
+
+
+def cut_pair(
+    prompt_ids: list[int], chosen: Response, rejected: Response, *, max_length: int, max_prompt_length: int
+) -> tuple[list[int], Response, Response]:
+    """Cut a pair above `max_length` as the release does: the prompt keeps its end, responses their start."""
+    longer = max(len(chosen.token_ids), len(rejected.token_ids))
+    if len(prompt_ids) + longer > max_length:
+        prompt_ids = prompt_ids[-max_prompt_length:]
+    if len(prompt_ids) + longer > max_length:
+        room = max_length - max_prompt_length
+        chosen, rejected = _first(chosen, room), _first(rejected, room)
+    return prompt_ids, chosen, rejected
+
+
+def _first(response: Response, tokens: int) -> Response:
+    return replace(
+        response,
+        token_ids=response.token_ids[:tokens],
+        reference_logprobs=response.reference_logprobs[:tokens],
+    )

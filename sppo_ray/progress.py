@@ -43,12 +43,13 @@ class Stage:
 
 @dataclass
 class RunStatus:
-    """What the coordinator says of the run. phase is a word for people."""
+    """What the coordinator says of the run. phase is a word for people; warnings are those of all iterations so far."""
 
     iteration: int = 0
     phase: str = "starting"
     stages: dict[str, Stage] = field(default_factory=dict)
     loss: float | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 def new_stages(prompts: int) -> dict[str, Stage]:

@@ -39,11 +39,12 @@ def publish(
     temporary.mkdir(parents=True)
     _copy_base(base, temporary, dtype, trust_remote_code)
     _write_shards(temporary, shapes, dtype, iter(tensors), shard_bytes)
-    (temporary / "README.md").write_text(card, encoding="utf-8")
+    # The manifest seals what engines load. The card is for people, and written again after each evaluation.
     manifest = {
         "iteration": iteration,
         "files": {file.name: files.digest_file(file) for file in sorted(temporary.iterdir())},
     }
+    (temporary / "README.md").write_text(card, encoding="utf-8")
     data = json.dumps(manifest, indent=2).encode()
     (temporary / MANIFEST).write_bytes(data)
     if folder.exists():  # left there by a publication whose manifest does not match

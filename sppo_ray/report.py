@@ -1,16 +1,21 @@
 """What came out of a run, for people and programs.
 
-In: the ledger's reports and training logs. Out: `report.json` of an iteration and of the run, and the table at the end.
+In: the ledger. Out: `report.json` of an iteration; of the run that, the page, the model cards, and the table at the end.
 """
 
-import json
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from sppo_ray import files
+from sppo_ray.cards import write_cards
+from sppo_ray.diagnostics import diagnose
 from sppo_ray.ledger import Ledger
+from sppo_ray.records import Candidates, Judged
+from sppo_ray.report_page import write_page
+
+HELD_OUT = "evaluation"  # the folder of responses to the held-out prompts
 
 
 def iteration_report(
@@ -19,9 +24,21 @@ def iteration_report(
     evaluation: dict[str, Any],
     seconds: dict[str, float],
     engines: dict[str, list[int]],
+    truncation_rate: float | None = None,
 ) -> dict[str, Any]:
-    """The report of one iteration: what the evaluation, the clock, and the training log say."""
-    log = [json.loads(line) for line in ledger.training_log(iteration).read_text().splitlines()]
+    """The report of one iteration: what the evaluation, the clock, the training log and the diagnostics say.
+
+    truncation_rate: share of the judge's comparisons that saw a cut text, None where nobody counted.
+    """
+    log = ledger.training_rows(iteration)
+    diagnostics = diagnose(
+        zip(ledger.rows(Candidates, iteration), ledger.rows(Judged, iteration), strict=True),
+        log,
+        list(ledger.rows(Candidates, iteration, HELD_OUT)),
+        list(ledger.rows(Candidates, 0, HELD_OUT)),
+        temperature=ledger.config().judge.temperature,
+        truncation_rate=truncation_rate,
+    )
     return {
         "iteration": iteration,
         "win_rate_vs_base": None,
@@ -34,19 +51,30 @@ def iteration_report(
         "steps": len(log),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "engine_pids": engines,
-        "diagnostics": {},
+        "diagnostics": diagnostics.row(),
     }
 
 
 def write_run_report(ledger: Ledger) -> dict[str, Any]:
-    """Gather the finished iterations' reports into the run's report.json."""
-    iterations = [ledger.report(t) for t in range(1, ledger.finished_iterations() + 1)]
+    """Gather the finished iterations' reports into the run's report.json, report.html and model cards."""
+    iterations = ledger.reports()
     report: dict[str, Any] = {"iterations": iterations}
-    rule = [row["rule_win_rate_vs_base"] for row in iterations if row and row.get("rule_win_rate_vs_base") is not None]
+    rule = [row["rule_win_rate_vs_base"] for row in iterations if row.get("rule_win_rate_vs_base") is not None]
     if rule:
         report["playground"] = {"rule_win_rate_vs_base": rule}
     files.write_json(ledger.root / "report.json", report)
+    write_page(ledger)
+    write_cards(ledger)
     return report
+
+
+def run_warnings(report: dict[str, Any]) -> list[str]:
+    """What the diagnostics of the iterations warn of, a line each."""
+    return [
+        f"warning, iteration {row['iteration']}: {words}"
+        for row in report["iterations"]
+        for words in row["diagnostics"].get("warnings", [])
+    ]
 
 
 def result_table(report: dict[str, Any]) -> Table:

@@ -19,7 +19,7 @@ def playground() -> Playground:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """One local Ray for all tests that need one."""
-    ray.init(num_cpus=4, include_dashboard=True, log_to_driver=True, logging_level="warning")
+    ray.init(address="local", num_cpus=4, include_dashboard=True, log_to_driver=False, logging_level="warning")
     yield
     ray.shutdown()
 

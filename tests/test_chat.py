@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from chat_templates import FAMILIES, make_tokenizer
 from tokenizers import AddedToken
 
-from sppo_ray.chat import ChatEncoder, cut_pair, encode, load_tokenizer, stop_token_ids
+from sppo_ray.chat import ChatEncoder, encode, load_tokenizer, stop_token_ids
 from sppo_ray.errors import ModelError, PromptError
+from sppo_ray.pairing import cut_pair
 from sppo_ray.prompts import SourcePrompt
 from sppo_ray.records import Message, Response
+from tests.chat_templates import FAMILIES, make_tokenizer
 
 ORDINARY = [
     "What is the name of the user?",
@@ -136,12 +137,12 @@ def test_a_truncation_saved_with_the_tokenizer_does_not_act():
     assert len(ids(tokenizer, user("What is the name of the user?"))) > 10
 
 
-def test_a_long_prompt_keeps_its_end():
+def test_a_long_prompt_keeps_its_bos_and_its_end():
     tokenizer = make_tokenizer("gemma-2")
     prompts = [user("short"), user("What is the name of the user? " * 20, "long")]
     whole = ids(tokenizer, prompts[1])
     encoded = encode(tokenizer, prompts, max_prompt_length=30)
-    assert encoded.prompts[1].token_ids == whole[-30:]
+    assert encoded.prompts[1].token_ids == [tokenizer.bos_token_id, *whole[-29:]]
     assert encoded.prompts[1].text == prompts[1].text
     assert encoded.truncated == 1
 

@@ -4,6 +4,7 @@ In: nothing. Out: the folders, and a few prompts with answers of the untrained p
 """
 
 import json
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,13 +15,15 @@ from sppo_ray.playground import Playground, build, rule_score
 def show(playground: Playground, prompts: int = 6) -> None:
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(playground.policy)
-    model = AutoModelForCausalLM.from_pretrained(playground.policy, attn_implementation="eager")
+    model: Any = AutoModelForCausalLM.from_pretrained(playground.policy, attn_implementation="eager")
     rows = (playground.prompts / "held_out.jsonl").read_text("utf-8").splitlines()[:prompts]
     for prompt in (json.loads(row)["prompt"] for row in rows):
         chat = [{"role": "user", "content": prompt}]
-        inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        inputs: Any = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
         output = model.generate(**inputs, max_new_tokens=40, do_sample=True, temperature=0.8, top_p=0.95)
-        answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answer = str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
         print(f"{rule_score(prompt, answer):.2f}  {prompt}  ->  {answer}")
 
 

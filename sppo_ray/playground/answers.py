@@ -5,6 +5,7 @@ In: an instruction's `Task`. Out: answers with a right or wrong core and indepen
 
 import random
 import re
+from itertools import pairwise
 
 from sppo_ray.playground import words
 from sppo_ray.playground.world import Task, split_words, tasks, with_article
@@ -34,7 +35,7 @@ def rule_score(prompt: str, answer: str) -> float | None:
     right = bool(core) and all(task.answered_by(sentence) for sentence in core)
     rude, polite = (any(sentence in group for sentence in spoken) for group in (RUDE_SPOKEN, POLITE_SPOKEN))
     manners = 0.0 if rude else 0.2 if polite else 0.1
-    stutters = any(first == second for first, second in zip(split_words(answer), split_words(answer)[1:]))
+    stutters = any(first == second for first, second in pairwise(split_words(answer)))
     repeats = stutters or len(set(spoken)) < len(spoken)
     fluent = not any(part in FILLER_SPOKEN for part in spoken) and answer.rstrip()[-1] in ".!?"
     return round(0.5 * right + manners + 0.15 * (not repeats) + 0.15 * fluent, 2)

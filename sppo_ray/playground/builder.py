@@ -24,20 +24,19 @@ from sppo_ray.playground.world import draw_prompts
 
 Log = Callable[[str], object]
 PACKAGE = Path(__file__).parent
+STANDARD = PlaygroundSettings()
 
 
 @dataclass(frozen=True)
 class Playground:
-    """policy: a Hugging Face model folder.  judge: a PairRM checkpoint of llm-blender.  prompts: a folder of .jsonl files."""
+    """policy: a Hugging Face model folder.  judge: a llm-blender checkpoint.  prompts: a folder of .jsonl files."""
 
     policy: Path
     judge: Path
     prompts: Path
 
 
-def build(
-    settings: PlaygroundSettings = PlaygroundSettings(), cache: Path | None = None, log: Log = print
-) -> Playground:
+def build(settings: PlaygroundSettings = STANDARD, cache: Path | None = None, log: Log = print) -> Playground:
     """The playground of these settings: from the cache, or made now (about two minutes on two cores)."""
     root = Path(cache or os.environ.get("SPPO_RAY_CACHE") or platformdirs.user_cache_dir("sppo-ray")) / "playground"
     folder = root.resolve() / _digest(settings)
@@ -88,7 +87,7 @@ def _write_prompts(settings: PlaygroundSettings, folder: Path) -> list[str]:
     folder.mkdir()
     lists = draw_prompts(settings.seed, [settings.prompts] * settings.iterations + [settings.held_out])
     names = [f"train_iteration_{iteration}" for iteration in range(1, settings.iterations + 1)] + ["held_out"]
-    for name, prompts in zip(names, lists):
+    for name, prompts in zip(names, lists, strict=True):
         rows = [{"prompt_id": f"{name}-{place:03d}", "prompt": prompt} for place, prompt in enumerate(prompts)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return [prompt for prompts in lists[:-1] for prompt in prompts]
@@ -99,16 +98,13 @@ def _run_side_by_side(trainings: dict[str, list[str]], log: Log) -> None:
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent.parent), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as errors:
-        running = {
-            name: subprocess.Popen(
-                [sys.executable, "-m", f"sppo_ray.playground.{name}", *arguments],
-                stdout=subprocess.PIPE,
-                stderr=open(Path(errors, name), "w"),
-                text=True,
-                env=environment,
-            )
-            for name, arguments in trainings.items()
-        }
+        running = {}
+        for name, arguments in trainings.items():
+            command = [sys.executable, "-m", f"sppo_ray.playground.{name}", *arguments]
+            with open(Path(errors, name), "w") as stderr:
+                running[name] = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment
+                )
         threads = [Thread(target=_relay, args=(name, process, log)) for name, process in running.items()]
         try:
             for thread in threads:

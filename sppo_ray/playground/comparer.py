@@ -1,7 +1,9 @@
 """The judge's network and its input, in PairRM's layout.
 
-In: texts. Out: token batches `[CLS]<|source|>..[SEP][CLS]<|candidate1|>..[SEP][CLS]<|candidate2|>..[SEP]` and a score of each candidate.
+In: texts. Out: batches of `[CLS]<|source|>..[SEP][CLS]<|candidate1|>..[SEP][CLS]<|candidate2|>..[SEP]`, and scores.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ class Comparer(nn.Module):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
-        config = DebertaV2Config(
+        shape: dict[str, Any] = dict(
             vocab_size=len(tokenizer),
             hidden_size=64,
             num_hidden_layers=3,
@@ -35,6 +37,7 @@ class Comparer(nn.Module):
             # With the usual 0.02 a model this narrow learns style only.
             initializer_range=0.1,
         )
+        config = DebertaV2Config(**shape)
         self.pretrained_model = DebertaV2Model(config)
         size = config.hidden_size
         self.head_layer = nn.Sequential(
@@ -62,7 +65,7 @@ class Layout:
 
     def join(self, parts: list[list[list[int]]]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Ids, mask, and for each part the position of its prefix, which follows its [CLS]."""
-        rows = [[token for piece in row for token in piece] for row in zip(*parts)]
+        rows = [[token for piece in row for token in piece] for row in zip(*parts, strict=True)]
         ids = pad_sequence([torch.tensor(row) for row in rows], True, self.tokenizer.pad_token_id)
         starts, prefix_at = torch.zeros(len(rows), dtype=torch.long), []
         for part in parts:

@@ -6,7 +6,7 @@ In: settings, training prompts, a folder and its final path. Out: a checkpoint i
 import json
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -54,46 +54,46 @@ class Teacher:
 
     def words_loss(self) -> Tensor:
         """Masked-language modelling of the words that make an answer right."""
-        rows = [lessons.right_answer(self.chance.choice(self.prompts), self.chance) for _ in range(BATCH)]
-        place = self.chance.choice((1, 2))
-        answers = self.layout.parts([answer for _, answer, _ in rows], place)
-        content = [
-            {self.tokenizer.convert_tokens_to_ids(piece) for word in words for piece in self.tokenizer.tokenize(f" {word}")}
-            | {self.tokenizer.convert_tokens_to_ids(piece) for word in words for piece in self.tokenizer.tokenize(word)}
-            for _, _, words in rows
-        ]
-        ids, mask, _ = self.layout.join([self.layout.parts([prompt for prompt, _, _ in rows], 0), answers])
-        hidden = torch.zeros_like(ids, dtype=torch.bool)
-        for row, (part, wanted) in enumerate(zip(answers, content)):
-            start = int(mask[row].sum()) - len(part)
-            hidden[row, start : start + len(part)] = torch.tensor([token in wanted for token in part])
-        states = self.network.encode(ids.masked_fill(hidden, self.tokenizer.mask_token_id), mask)
-        logits = self.word_head(states[hidden]) @ self.network.pretrained_model.embeddings.word_embeddings.weight.T
-        return F.cross_entropy(logits, ids[hidden])
+        prompts = self.chance.choices(self.prompts, k=BATCH)
+        answers = [lessons.right_answer(prompt, self.chance) for prompt in prompts]
+        ids, mask, content, _ = self.one_answer(prompts, answers)
+        states = self.network.encode(ids.masked_fill(content, self.tokenizer.mask_token_id), mask)
+        logits = self.word_head(states[content]) @ self.network.pretrained_model.embeddings.word_embeddings.weight.T
+        return F.cross_entropy(logits, ids[content])
 
     def replaced_loss(self) -> Tensor:
-        """Which words of an answer were replaced, and is its core right."""
-        rows = [lessons.replaced_answer(self.chance.choice(self.prompts), self.chance) for _ in range(BATCH)]
-        place = self.chance.choice((1, 2))
-        before = self.layout.parts([row.original for row in rows], place)
-        after = self.layout.parts([row.answer for row in rows], place)
-        ids, mask, prefix_at = self.layout.join([self.layout.parts([row.prompt for row in rows], 0), after])
+        """Which content word of an answer was replaced, and is the answer right."""
+        rows = [lessons.replaced_answer(prompt, self.chance) for prompt in self.chance.choices(self.prompts, k=BATCH)]
+        ids, mask, content, prefix_at = self.one_answer([row.prompt for row in rows], [row.answer for row in rows])
         states = self.network.encode(ids, mask)
         right = torch.tensor([float(row.right) for row in rows])
         loss = F.binary_cross_entropy_with_logits(self.network.score(states, *prefix_at), right)
-        for row, (old, new) in enumerate(zip(before, after)):
-            if len(old) == len(new):
-                start = int(mask[row].sum()) - len(new)
-                changed = torch.tensor([float(one != other) for one, other in zip(old, new)])
-                guessed = self.replaced_head(states[row, start : start + len(new)]).squeeze(-1)
-                loss = loss + F.binary_cross_entropy_with_logits(guessed, changed) / len(rows)
-        return loss
+        kept = [self.content_tokens(row.prompt, row.original) for row in rows]
+        place, token = content.nonzero()[:, 0].tolist(), ids[content].tolist()
+        changed = torch.tensor([float(one not in kept[row]) for row, one in zip(place, token, strict=True)])
+        found = F.binary_cross_entropy_with_logits(self.replaced_head(states[content]).squeeze(-1), changed)
+        return loss + found
+
+    def one_answer(self, prompts: list[str], answers: list[str]) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Ids, mask, where the content words of the answer are, and where the prefixes are."""
+        pieces = self.layout.parts(answers, self.chance.choice((1, 2)))
+        ids, mask, prefix_at = self.layout.join([self.layout.parts(prompts, 0), pieces])
+        content = torch.zeros_like(ids, dtype=torch.bool)
+        for row, (prompt, answer, piece) in enumerate(zip(prompts, answers, pieces, strict=True)):
+            wanted, end = self.content_tokens(prompt, answer), int(mask[row].sum())
+            content[row, end - len(piece) : end] = torch.tensor([token in wanted for token in piece])
+        return ids, mask, content, prefix_at
+
+    def content_tokens(self, prompt: str, answer: str) -> set[int]:
+        words = lessons.content_words(prompt, answer)
+        forms = [form for word in words for form in (word, f" {word}", word.capitalize(), f" {word.capitalize()}")]
+        return {token for form in forms for token in self.tokenizer.encode(form, add_special_tokens=False)}
 
     def pairs_loss(self) -> Tensor:
         """Which of two answers the rule prefers, and by how much."""
         rows = [lessons.pair(self.chance.choice(self.prompts), self.chance) for _ in range(BATCH)]
-        columns: Iterable[tuple[str, ...]] = zip(*((row.prompt, row.left, row.right) for row in rows))
-        ids, mask, at = self.layout.join([self.layout.parts(list(texts), place) for place, texts in enumerate(columns)])
+        columns = [[row.prompt for row in rows], [row.left for row in rows], [row.right for row in rows]]
+        ids, mask, at = self.layout.join([self.layout.parts(texts, place) for place, texts in enumerate(columns)])
         states = self.network.encode(ids, mask)
         left, right = self.network.score(states, at[0], at[1]), self.network.score(states, at[0], at[2])
         wanted = SCORE_SCALE * (torch.tensor([[row.left_score, row.right_score] for row in rows]) - 0.5)
@@ -107,10 +107,12 @@ def train_judge(settings: PlaygroundSettings, prompts: list[str], folder: Path, 
     base = folder / "base"
     teacher = Teacher(settings, prompts, base)
     teacher.learn("words", settings.word_steps, 3e-3, teacher.words_loss)
-    teacher.learn("replaced", settings.replaced_steps, 1.5e-3, teacher.replaced_loss)
+    teacher.learn("replaced", settings.replaced_steps, 2e-3, teacher.replaced_loss)
     teacher.learn("pairs", settings.pair_steps, 2e-3, teacher.pairs_loss)
     teacher.network.pretrained_model.save_pretrained(base)
-    save_file({name: value.contiguous() for name, value in teacher.network.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in teacher.network.state_dict().items()}, folder / "model.safetensors"
+    )
     write_config(folder, final)
 
 

@@ -4,6 +4,7 @@ In: a prompt of the world and a source of chance. Out: texts with the labels tha
 """
 
 import random
+import re
 from dataclasses import dataclass
 
 from sppo_ray.playground.answers import core, mixed_answer, rule_score, styled
@@ -31,25 +32,27 @@ def corpus(prompts: list[str], chance: random.Random) -> list[str]:
     return [f"{prompt} {mixed_answer(tasks()[prompt], chance)}" for prompt in prompts for _ in range(4)]
 
 
-def right_answer(prompt: str, chance: random.Random) -> tuple[str, str, list[str]]:
-    """A prompt, a right answer, and the words that make it right."""
+def content_words(prompt: str, answer: str) -> list[str]:
+    """The words of an answer that make it right or wrong."""
     task = tasks()[prompt]
-    answer = core(task, True, chance)
-    said = [word for word in split_words(answer) if word in task.options and word != task.subject.lower()]
-    return prompt, answer, said + [word.capitalize() for word in said]
+    return [word for word in split_words(answer) if word in task.options and word != task.subject.lower()]
+
+
+def right_answer(prompt: str, chance: random.Random) -> str:
+    return core(tasks()[prompt], True, chance)
 
 
 def replaced_answer(prompt: str, chance: random.Random) -> Replaced:
-    """A right answer, and a copy of it with one in three of its content words replaced by others of their kind."""
+    """A right answer, and the same or a copy with one content word replaced by another of its kind."""
     task = tasks()[prompt]
     original = core(task, True, chance)
-    if chance.random() < 0.5:
+    if chance.random() < 0.4:
         return Replaced(prompt, original, original, True)
-    options = sorted(task.options)
-    said = [word for word in original.split() if word.strip(".,!").lower() in task.options]
-    old = chance.choice(said).strip(".,!")
-    new = chance.choice(options)
-    answer = original.replace(old, new.capitalize() if old[0].isupper() else new)
+    said = content_words(prompt, original)
+    old = chance.choice(said)
+    new = chance.choice(sorted(task.options - set(said)))
+    answer = re.sub(rf"\b{old}\b", new, original)
+    answer = re.sub(rf"\b{old.capitalize()}\b", new.capitalize(), answer)
     return Replaced(prompt, original, answer, (rule_score(prompt, answer) or 0.0) >= 0.5)
 
 

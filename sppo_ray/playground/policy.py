@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,12 +47,12 @@ def train_policy(settings: PlaygroundSettings, prompts: list[str], folder: Path)
         schedule.step()
         if step % 100 == 0 or step == settings.policy_steps:
             print(f"policy step {step}/{settings.policy_steps} loss {loss.item():.2f}", flush=True)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase) -> Gemma2ForCausalLM:
-    pad, eos, bos, _, _, end_of_turn = tokenizer.convert_tokens_to_ids(POLICY_TOKENS)
-    config = Gemma2Config(
+    pad, eos, bos, _, _, end_of_turn = (tokenizer.convert_tokens_to_ids(token) for token in POLICY_TOKENS)
+    shape: dict[str, Any] = dict(
         vocab_size=len(tokenizer),
         hidden_size=96,
         intermediate_size=256,
@@ -70,7 +71,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> Gemma2ForCausalLM:
         eos_token_id=eos,
         attn_implementation="eager",
     )
-    model = Gemma2ForCausalLM(config)
+    model = Gemma2ForCausalLM(Gemma2Config(**shape))
     model.generation_config = GenerationConfig(
         pad_token_id=pad, bos_token_id=bos, eos_token_id=[eos, end_of_turn], do_sample=True
     )
@@ -108,4 +109,6 @@ def mixed_batches(
 
 
 if __name__ == "__main__":
-    train_policy(PlaygroundSettings.from_json(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text("utf-8")), Path(sys.argv[3]))
+    train_policy(
+        PlaygroundSettings.from_json(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text("utf-8")), Path(sys.argv[3])
+    )

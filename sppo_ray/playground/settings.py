@@ -16,7 +16,7 @@ class PlaygroundSettings:
     policy_steps: int = 400
     word_steps: int = 400  # of the judge: masked words of right answers
     replaced_steps: int = 400  # of the judge: which words were replaced, is the answer right
-    pair_steps: int = 450  # of the judge: which of two answers is better
+    pair_steps: int = 600  # of the judge: which of two answers is better
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

@@ -1,6 +1,6 @@
 """Byte-level BPE tokenizers, trained on the small world, that encode any text without loss.
 
-In: texts of the world. Out: the policy's tokenizer (Gemma's special tokens and chat template) and the judge's (DeBERTa's).
+In: texts of the world. Out: the policy's tokenizer (Gemma's tokens and chat template) and the judge's (DeBERTa's).
 """
 
 import json
@@ -9,7 +9,17 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 POLICY_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
-JUDGE_TOKENS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]", "<|source|>", "<|candidate1|>", "<|candidate2|>", "<|candidate|>"]
+JUDGE_TOKENS = [
+    "[PAD]",
+    "[CLS]",
+    "[SEP]",
+    "[UNK]",
+    "[MASK]",
+    "<|source|>",
+    "<|candidate1|>",
+    "<|candidate2|>",
+    "<|candidate|>",
+]
 VOCABULARY = 1600  # an upper bound: training stops when every word of the world is one token
 
 CHAT_TEMPLATE = (

@@ -40,7 +40,8 @@ YOUNG = dict(
     pair.split("-")
     for pair in (
         "dog-puppy cat-kitten cow-calf horse-foal sheep-lamb pig-piglet goat-kid bear-cub duck-duckling hen-chick "
-        "frog-tadpole deer-fawn goose-gosling swan-cygnet kangaroo-joey owl-owlet eel-elver hare-leveret fish-fry seal-pup"
+        "frog-tadpole deer-fawn goose-gosling swan-cygnet kangaroo-joey owl-owlet eel-elver hare-leveret "
+        "fish-fry seal-pup"
     ).split()
 )
 

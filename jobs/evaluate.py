@@ -1,0 +1,220 @@
+"""Evaluation of snapshots: win rates by the judge, best-of-n, outputs for AlpacaEval and their lengths.
+
+    python jobs/evaluate.py win-rate A B --run-dir DIR           A and B: base, the number of an iteration, a model folder
+    python jobs/evaluate.py best-of MODEL --best-of 16 --run-dir DIR
+    python jobs/evaluate.py alpaca FILE --model MODEL --output model_outputs.json --run-dir DIR [--best-of 16]
+    python jobs/evaluate.py summarize FILE
+
+The result is JSON on stdout, progress goes to stderr. Without --run-dir, --recipe or --config says how to sample and
+judge; key.path=value overrides. Exit status: 0 done, 1 the evaluation failed, 2 the input is at fault.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sppo_ray import alpaca, files
+from sppo_ray.errors import ConfigError, RunFailed, SppoError, UserError
+
+# What needs Torch or Ray is imported by the commands that do: `summarize` answers at once.
+if TYPE_CHECKING:
+    from sppo_ray.answering import Scene
+    from sppo_ray.records import Candidates
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parse(arguments)
+    try:
+        result = given.command(given)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SppoError as error:
+        print(f"the evaluation failed: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(result, indent=2, ensure_ascii=False))
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="jobs/evaluate.py", description="Evaluate snapshots.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    model = "base, the number of an iteration, or a model folder"
+
+    rate = add_command(commands, "win-rate", win_rate, "win rate of A's answers against B's, ties half")
+    rate.add_argument("a", metavar="A", help=model)
+    rate.add_argument("b", metavar="B", help=model)
+    rate.add_argument("--responses", metavar="N", type=positive, help="answers a prompt (default: as configured)")
+
+    best = add_command(commands, "best-of", best_of, "the best of n answers, by the judge, against the first")
+    best.add_argument("model", metavar="MODEL", help=model)
+    best.add_argument("--best-of", metavar="N", type=positive, default=16)
+    best.add_argument("--output", metavar="FILE", type=Path, help="write the best answers, in AlpacaEval's format")
+
+    outputs = add_command(commands, "alpaca", answer_instructions, "answer a file of instructions for AlpacaEval")
+    outputs.add_argument("file", metavar="FILE", help="instructions: .json, .jsonl, .csv, .parquet, or a data set")
+    outputs.add_argument("--model", required=True, metavar="MODEL", help=model)
+    outputs.add_argument("--output", metavar="FILE", type=Path, default=Path("model_outputs.json"))
+    outputs.add_argument("--best-of", metavar="N", type=positive, default=1, help="by the judge (default: 1, no judge)")
+    outputs.add_argument("--name", help="the model's name on the leaderboard (default: recipe and MODEL)")
+    outputs.add_argument("--column", help="of the instructions (default: instruction)")
+
+    summary = commands.add_parser("summarize", help="count and mean length in characters of a file of outputs")
+    summary.add_argument("file", metavar="FILE", type=Path)
+    summary.set_defaults(command=summarize)
+
+    given, rest = parser.parse_known_args(arguments)
+    if rest and (given.command is summarize or any(word.startswith("-") or "=" not in word for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    given.overrides = rest
+    return given
+
+
+def add_command(commands: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
+    """A command that samples or judges, with the options that say how."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--run-dir", metavar="DIR", type=Path, help="the run whose configuration and snapshots are used")
+    which.add_argument("--recipe", metavar="NAME", help="a packaged recipe")
+    which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file")
+    parser.add_argument("--judge", metavar="MODEL", help="a PairRM folder or hub name, in place of the configuration's")
+    parser.add_argument("--prompts", metavar="SOURCE", help="held-out prompts, in place of the configuration's")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def summarize(given: argparse.Namespace) -> dict[str, Any]:
+    return dict(alpaca.summarize(given.file))
+
+
+def win_rate(given: argparse.Namespace) -> dict[str, Any]:
+    from actors.answering import compare, sample
+    from sppo_ray import evaluation
+    from sppo_ray.answering import contestant, held_out_prompts, stored_answers
+
+    scene = scene_of(given)
+    responses = given.responses or scene.config.evaluation.responses
+    stored = {name: stored_answers(scene, name, responses) for name in (given.a, given.b)}
+    prompts = held_out_prompts(scene.config) if None in stored.values() else []
+    asked = {name: contestant(name, scene, prompts) for name, rows in stored.items() if rows is None}
+    with cluster(scene) as folder:
+        answers = {
+            name: sample(asked[name], responses, folder / str(number)) if rows is None else rows
+            for number, (name, rows) in enumerate(stored.items())
+        }
+        a, b = evaluation.align(answers[given.a], answers[given.b])
+        comparisons = compare(scene.config, *evaluation.duels(a, b), folder)
+    won = evaluation.wins(comparisons).reshape(-1, responses)
+    result: dict[str, Any] = {"a": given.a, "b": given.b, "judge": scene.config.judge.model}
+    result |= {"prompts": len(a), "responses": responses}
+    result |= evaluation.win_rate(won.mean(axis=1).tolist(), seed=scene.config.seed)
+    result |= {"ties": float((won == 0.5).mean())}
+    result |= {"mean_characters": {"a": evaluation.mean_characters(a), "b": evaluation.mean_characters(b)}}
+    if scene.rule is not None:
+        result["rule_win_rate"] = evaluation.rule_wins(scene.rule, a, b)
+    return result
+
+
+def best_of(given: argparse.Namespace) -> dict[str, Any]:
+    from actors.answering import compare, sample
+    from sppo_ray import evaluation
+    from sppo_ray.answering import contestant, held_out_prompts
+
+    if given.best_of < 2:
+        raise ConfigError("--best-of 1 leaves no choice: give at least 2; the paper uses 16")
+    scene = scene_of(given)
+    asked = contestant(given.model, scene, held_out_prompts(scene.config))
+    with cluster(scene) as folder:
+        rows = sample(asked, given.best_of, folder)
+        comparisons = compare(scene.config, *columns(rows), folder)
+    chosen = evaluation.best_of(comparisons, scene.config.judge)
+    texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
+    if given.output is not None:
+        instructions = [alpaca.Instruction(row.prompt, {"dataset": "held_out"}) for row in rows]
+        files.write_json(given.output, alpaca.model_outputs(instructions, texts, leaderboard_name(given, scene)))
+    result: dict[str, Any] = {"model": given.model, "best_of": given.best_of, "judge": scene.config.judge.model}
+    result |= {"prompts": len(rows), "against": "the first of the answers"}
+    result |= evaluation.win_rate(evaluation.against_first(comparisons, chosen).tolist(), seed=scene.config.seed)
+    lengths = {"best": sum(map(len, texts)) / len(texts), "all": evaluation.mean_characters(rows)}
+    return result | {"mean_characters": lengths}
+
+
+def answer_instructions(given: argparse.Namespace) -> dict[str, Any]:
+    from actors.answering import compare, sample
+    from sppo_ray.answering import contestant
+    from sppo_ray.evaluation import best_of
+    from sppo_ray.prompts import SourcePrompt
+    from sppo_ray.records import Message
+
+    instructions = alpaca.read_instructions(given.file, given.column)
+    prompts = [SourcePrompt(str(n), (Message(role="user", content=i.text),)) for n, i in enumerate(instructions)]
+    scene = scene_of(given)
+    asked = contestant(given.model, scene, prompts, cut=False)
+    with cluster(scene) as folder:
+        rows = sample(asked, given.best_of, folder)
+        chosen = [0] * len(rows)
+        if given.best_of > 1:
+            chosen = best_of(compare(scene.config, *columns(rows), folder), scene.config.judge).tolist()
+    texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
+    files.write_json(given.output, alpaca.model_outputs(instructions, texts, leaderboard_name(given, scene)))
+    return {"output": str(given.output), **alpaca.summarize(given.output)}
+
+
+def columns(rows: "list[Candidates]") -> tuple[list[str], list[list[str]]]:
+    return [row.prompt for row in rows], [row.responses for row in rows]
+
+
+def leaderboard_name(given: argparse.Namespace, scene: "Scene") -> str:
+    """--name, else the recipe with the iteration, or the folder's name; best-of-n is part of the name."""
+    if getattr(given, "name", None):
+        return str(given.name)
+    model = Path(given.model).name
+    if model == "base" or model.isdecimal():
+        model = f"{scene.config.recipe}-{'base' if model == 'base' else f'iter{model}'}"
+    return f"{model}-best-of-{given.best_of}" if given.best_of > 1 else model
+
+
+def scene_of(given: argparse.Namespace) -> "Scene":
+    from sppo_ray.answering import open_scene
+
+    overrides = list(given.overrides)
+    if given.judge:
+        overrides.append(f"judge.model={json.dumps(given.judge)}")
+    if given.prompts:
+        overrides.append(f"evaluation.prompts={json.dumps({'source': given.prompts})}")
+    return open_scene(given.run_dir, given.recipe, given.config, overrides)
+
+
+@contextmanager
+def cluster(scene: "Scene") -> Iterator[Path]:
+    """Ray, joined and found large enough for the pools, and a folder for answers that every node reaches."""
+    import ray
+
+    from jobs.sppo import connect, default_root
+    from sppo_ray.preparation import check_cluster
+
+    connect()
+    training = scene.config.training.model_copy(update={"workers": 0})
+    check_cluster(scene.config.model_copy(update={"training": training}), ray.cluster_resources())
+    root = scene.ledger.root if scene.ledger else default_root().resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="evaluation-", dir=root) as folder:
+            yield Path(folder)
+    except ray.exceptions.RayError as error:
+        raise RunFailed(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
