@@ -62,9 +62,10 @@ class Coordinator:
         snapshot = self._ledger.snapshot(iteration)
         if snapshot is None:
             job = Job(self._config, self._ledger, iteration, reference, len(prompts), stages.coordinator)
-            scoring = asyncio.create_task(self._score(stages, iteration, reference, prompts))
-            snapshot = await asyncio.to_thread(lambda: fit(job, training_pairs(stages, iteration, len(prompts))))
-            await scoring
+            _, snapshot = await asyncio.gather(
+                self._score(stages, iteration, reference, prompts),
+                asyncio.to_thread(lambda: fit(job, training_pairs(stages, iteration, len(prompts)))),
+            )
         self._status.phase = "loading the new policy"
         trained = time.time()
         await stages.generators.load.remote(snapshot)

@@ -42,7 +42,16 @@ def main(arguments: list[str]) -> int:
         print(f"run folder:    {run_dir}", flush=True)
         job = ["python", "jobs/sppo.py", "--run-dir", str(run_dir), *arguments]
         settings = {"env_vars": {"PATH": environment["PATH"]}}
-        submit = ["job", "submit", "--address", address, "--working-dir", ".", "--runtime-env-json", json.dumps(settings)]
+        submit = [
+            "job",
+            "submit",
+            "--address",
+            address,
+            "--working-dir",
+            ".",
+            "--runtime-env-json",
+            json.dumps(settings),
+        ]
         status = subprocess.run([BIN / "ray", *submit, "--", *job], env=environment, cwd=root, check=False).returncode
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

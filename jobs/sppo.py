@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        run(preparation, ledger)
+        if ledger.finished_iterations() < config.iterations:
+            run(preparation, ledger)
     except (SppoError, ray.exceptions.RayError) as error:
         print(f"the run failed: {error}", file=sys.stderr)
         return 1

@@ -155,8 +155,9 @@ def _rate(row: dict[str, Any], key: str) -> str:
 
 def _warnings(iteration: int, reports: list[dict[str, Any]]) -> list[str]:
     """Of the card's own iteration. They may quote what a model wrote, so markup in them is escaped."""
-    found = [row["diagnostics"].get("warnings", []) for row in reports if row["iteration"] == iteration]
-    lines = [f"- {escape(words, quote=False).replace('`', '&#96;')}" for words in sum(found, [])]
+    own = [row["diagnostics"] for row in reports if row["iteration"] == iteration]
+    found = [words for diagnostics in own for words in diagnostics.get("warnings", [])]
+    lines = [f"- {escape(words, quote=False).replace('`', '&#96;')}" for words in found]
     return ["## Warnings of the diagnostics\n\n" + "\n".join(lines)] if lines else []
 
 

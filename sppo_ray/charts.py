@@ -24,11 +24,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Line:
-    """A series as drawn. path, band: SVG path data. dots: (x, y, title)."""
+    """A series as drawn. path, band, whiskers: SVG path data. dots: (x, y, title)."""
 
     name: str
     path: str
     band: str
+    whiskers: str
     dots: list[tuple[float, float, str]]
 
 
@@ -61,7 +62,9 @@ def line_chart(
     """y_range: the whole axis, or one that holds all points, from 0, when not given. x_values: ticks, whole numbers by default."""
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points] + [y for one in series for both in one.intervals for y in both]
-    x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
+    x_low, x_high = min(xs), max(xs)
+    if x_low == x_high:
+        x_low, x_high = x_low - 1, x_high + 1
     y_ticks = _ticks(*(y_range or (min(0.0, *ys), max(ys))))
     y_low, y_high = y_range or (y_ticks[0], y_ticks[-1])
 
@@ -78,7 +81,8 @@ def line_chart(
         bounds = [f" ({low:.3g} to {high:.3g})" for low, high in one.intervals] or [""] * len(at)
         titles = [f"{one.name}, {x:g}: {y:.4g}{extra}" for (x, y), extra in zip(one.points, bounds, strict=True)]
         dots = [(x, y, title) for (x, y), title in zip(at, titles, strict=True)] if one.dots else []
-        return Line(one.name, _path(at), _path(low + high[::-1]) + "Z" if low else "", dots)
+        band = _path(low + high[::-1]) + "Z" if low else ""
+        return Line(one.name, _path(at), band, "".join(map(_path, zip(low, high, strict=True))), dots)
 
     ticks = x_values if x_values is not None else [x for x in _ticks(x_low, x_high) if x.is_integer() and x <= x_high]
     return Chart(

@@ -140,10 +140,10 @@ def previous_kl(training: Sequence[Mapping[str, Any]]) -> float:
     """
     rows = training[-max(1, round(len(training) * SETTLED)) :]
     pairs = sum(row["pairs"] for row in rows)
-    return -sum(row["pairs"] * (row["chosen_log_ratio"] + row["rejected_log_ratio"]) / 2 for row in rows) / pairs
+    return sum(-row["pairs"] * (row["chosen_log_ratio"] + row["rejected_log_ratio"]) / 2 for row in rows) / pairs
 
 
-def quantiles(values: ArrayLike) -> dict[str, float]:
+def quantiles(values: Sequence[float]) -> dict[str, float]:
     return {f"{q:g}": float(value) for q, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
 
 

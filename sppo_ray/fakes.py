@@ -36,7 +36,9 @@ class FakeGenerator:
 
     def _answer(self, prompt: Prompt, candidates: int) -> Candidates:
         chance = random.Random(f"{self._snapshot.name} {prompt.prompt_id}")
-        token_ids = [[chance.randrange(2, self._vocabulary) for _ in range(chance.randint(1, 9))] for _ in range(candidates)]
+        token_ids = [
+            [chance.randrange(2, self._vocabulary) for _ in range(chance.randint(1, 9))] for _ in range(candidates)
+        ]
         return Candidates(
             prompt_id=prompt.prompt_id,
             prompt=prompt.text,

@@ -33,9 +33,9 @@ DIAGNOSTICS = (
     ("KL from the previous policy", "nats a response, on the last quarter of the training log", "kl_previous", ".2f"),
     ("KL a token", "nats", "kl_previous_per_token", ".3f"),
     ("Duplicate candidates", "texts that an earlier candidate of the prompt has", "duplicate_share", ".1%"),
-    ("Length", "held-out responses, times the base's", "drift.length_ratio", ".2f"),
+    ("Length against the base", "held-out responses, mean tokens over the base's", "drift.length_ratio", ".2f"),
     ("Repetition", "token 4-grams of a held-out response that it has had before", "drift.repetition", ".1%"),
-    ("The same of the base", "", "drift.base_repetition", ".1%"),
+    ("Repetition of the base", "of its responses to the same prompts", "drift.base_repetition", ".1%"),
     ("Commonest sentence", "share of held-out responses that contain it", "drift.sentence_share", ".1%"),
 )  # fmt: skip
 
@@ -160,7 +160,7 @@ def _format(value: Any, form: str) -> str:
     """A number, or the quantiles of many."""
     if isinstance(value, dict):
         median, low, high = (format(value[q], form) for q in ("0.5", "0.05", "0.95"))
-        return f"{median} ({low} to {high})"
+        return f"{median} ({low}–{high})"
     return "–" if value is None else format(value, form)
 
 

@@ -17,7 +17,12 @@ from sppo_ray.publishing import publish
 from sppo_ray.records import Candidates, Prompt, Snapshot
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
-TEXTS = ["Name three fruits.", "What is the opposite of hot?", "Which is bigger, a mouse or a whale?", "Say hello to Ann."]
+TEXTS = [
+    "Name three fruits.",
+    "What is the opposite of hot?",
+    "Which is bigger, a mouse or a whale?",
+    "Say hello to Ann.",
+]
 
 
 @pytest.fixture(scope="module")

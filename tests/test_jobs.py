@@ -32,7 +32,7 @@ def errors(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         (b'{"prompt": "hi"}\n{"prompt": ""}\n{"prompt": 5}\n', ["2 of 3 rows", "line 2", "line 3", "skip_bad_rows"]),
         (b'{"prompt": "hi"}\n{"prompt": \n', ["line 2", "JSON"]),
         (b'{"prompt": "caf\xe9"}\n', ["UTF-8"]),
-        (json.dumps({"prompt": "word " * 3000}).encode() + b"\n", ["context", "3"]),
+        (json.dumps({"prompt": "word " * 30_000}).encode() + b"\n", ["context", "3"]),
     ],
 )
 def test_prompts_that_cannot_be_used(errors: Any, tmp_path: Path, content: bytes | None, words: list[str]) -> None:
@@ -69,7 +69,9 @@ def test_a_judge_that_is_not_a_pairrm_checkpoint(errors: Any, playground: Playgr
 
 def test_a_model_without_a_chat_template(errors: Any, playground: Playground, tmp_path: Path) -> None:
     model = shutil.copytree(playground.policy, tmp_path / "model")
-    (model / "chat_template.jinja").unlink()
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
     message = errors(f"policy.model={model}")
     assert str(model) in message and "chat template" in message
 

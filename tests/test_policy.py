@@ -75,9 +75,7 @@ def plain_steps(model: Path, config: Config, count: int) -> tuple[dict[str, torc
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.training.max_grad_norm)
-        numbers.append(
-            {"loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": schedule.get_last_lr()[0]}
-        )
+        numbers.append({"loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": schedule.get_last_lr()[0]})
         optimizer.step()
         schedule.step()
     return dict(network.named_parameters()), numbers
