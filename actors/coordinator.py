@@ -62,9 +62,9 @@ class Coordinator:
         snapshot = self._ledger.snapshot(iteration)
         if snapshot is None:
             job = Job(self._config, self._ledger, iteration, reference, len(prompts), stages.coordinator)
-            _, snapshot = await asyncio.gather(
-                self._score(stages, iteration, reference, prompts),
+            snapshot, _ = await asyncio.gather(
                 asyncio.to_thread(lambda: fit(job, training_pairs(stages, iteration, len(prompts)))),
+                self._score(stages, iteration, reference, prompts),
             )
         self._status.phase = "loading the new policy"
         trained = time.time()

@@ -112,8 +112,8 @@ def scored_blocks(stages: Stages, iteration: int, snapshot: str, blocks: list[pa
         .map_batches(Judge, fn_constructor_args=(stages, iteration), **_stage(pools[1].max * pools[1].blocks))
     )
     dataset.set_name(f"iteration-{iteration}-score")
-    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch["block"].to_pylist()
+    for row in dataset.iter_rows():
+        yield row["block"]
 
 
 def training_pairs(stages: Stages, iteration: int, prompts: int) -> Dataset:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from datetime import datetime
@@ -35,38 +36,31 @@ def main(arguments: list[str]) -> int:
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     port = free_port(DASHBOARD_PORT)
     address = f"http://127.0.0.1:{port}"
-    head = start_head(port, environment, root)
-    try:
-        wait_for(address, head)
-        print(f"Ray dashboard: {address} (token: `{BIN / 'ray'} get-auth-token`)", flush=True)
-        print(f"run folder:    {run_dir}", flush=True)
-        job = ["python", "jobs/sppo.py", "--run-dir", str(run_dir), *arguments]
-        settings = {"env_vars": {"PATH": environment["PATH"]}}
-        submit = [
-            "job",
-            "submit",
-            "--address",
-            address,
-            "--working-dir",
-            ".",
-            "--runtime-env-json",
-            json.dumps(settings),
-        ]
-        status = subprocess.run([BIN / "ray", *submit, "--", *job], env=environment, cwd=root, check=False).returncode
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
-    finally:
-        stop(head)
-    return status
+    with tempfile.TemporaryDirectory(prefix="sppo-ray-", ignore_cleanup_errors=True) as folder:
+        head = start_head(port, environment, root / "runs" / "demo-ray.log", folder)
+        try:
+            wait_for(address, head)
+            print(f"Ray dashboard: {address} (token: `{BIN / 'ray'} get-auth-token`)", flush=True)
+            print(f"run folder:    {run_dir}", flush=True)
+            settings = json.dumps({"env_vars": {"PATH": environment["PATH"]}})
+            submit = ["job", "submit", "--address", address, "--working-dir", ".", "--runtime-env-json", settings]
+            job = ["python", "jobs/sppo.py", "--run-dir", str(run_dir), *arguments]
+            return subprocess.run([BIN / "ray", *submit, "--", *job], env=environment, cwd=root, check=False).returncode
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        finally:
+            stop(head)
 
 
-def start_head(port: int, environment: dict[str, str], root: Path) -> subprocess.Popen[bytes]:
-    """A Ray head in the foreground of a process of our own: stopping that stops this head and no other on the machine."""
-    log = root / "runs" / "demo-ray.log"
+def start_head(port: int, environment: dict[str, str], log: Path, folder: str) -> subprocess.Popen[bytes]:
+    """A Ray head in the foreground of a process of our own: stopping that stops this head and no other on the machine.
+
+    Its files go to a folder of its own, so that no later `ray.init()` takes it for the machine's running cluster.
+    """
     log.parent.mkdir(exist_ok=True)
     command = ["start", "--head", "--block", "--port", str(free_port()), "--dashboard-port", str(port)]
-    limits = ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats"]
+    limits = ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats", "--temp-dir", folder]
     with log.open("wb") as file:
         return subprocess.Popen(
             [BIN / "ray", *command, *limits],

@@ -6,6 +6,7 @@ Without arguments it runs the playground. Exit status: 0 done, 1 the run failed,
 """
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -89,8 +90,9 @@ def connect() -> None:
     What the actors log stays in Ray's log folder and on its dashboard; what a person needs reaches this log by the status.
     """
     if not ray.is_initialized():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        ray.init(log_to_driver=False, logging_level="warning")
+        # Ray turns token authentication on by itself, and says so each time.
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
 
 
 def run(preparation: Preparation, ledger: Ledger) -> None:

@@ -7,6 +7,7 @@ Light on purpose: summarizing a file must not wait for Ray, Torch or `datasets`.
 import csv
 import json
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
         raise PromptError(f"{file} cannot be read: {error}") from None
     if file.suffix in (".csv", ".tsv"):
         csv.field_size_limit(2**31 - 1)  # the default refuses an output above 128 KiB
-        return list(csv.DictReader(text.splitlines(keepends=True), delimiter="," if file.suffix == ".csv" else "\t"))
+        return list(csv.DictReader(StringIO(text, newline=""), delimiter="," if file.suffix == ".csv" else "\t"))
     try:
         rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in _lines(text)]
     except json.JSONDecodeError as error:

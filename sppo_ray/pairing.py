@@ -24,13 +24,13 @@ def pair(candidates: Candidates, judged: Judged, config: Config) -> Pair:
         Response(candidates.token_ids[index], candidates.logprobs[index], target)
         for index, target in zip((chosen, rejected), targets, strict=True)
     ]
-    prompt, *cut = cut_pair(
+    prompt, first, second = cut_pair(
         candidates.prompt_token_ids,
         *responses,
         max_length=config.policy.max_length,
         max_prompt_length=config.policy.max_prompt_length,
     )
-    return Pair(candidates.prompt_id, prompt, *cut)
+    return Pair(candidates.prompt_id, prompt, first, second)
 
 
 def filler() -> Pair:

@@ -27,7 +27,7 @@ from sppo_ray.records import Pair, Response
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 # The release's optimizer, torch's RMSprop at its defaults: no momentum, no weight decay, no bias correction.
-RMSPROP = {"alpha": 0.99, "eps": 1e-8}
+ALPHA, EPS = 0.99, 1e-8
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TrainablePolicy:
         if config.training.gradient_checkpointing:
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         network.train()  # checkpointing needs it; the named models have no dropout
-        optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, **RMSPROP)
+        optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, alpha=ALPHA, eps=EPS)
         warmup = math.ceil(config.training.warmup_ratio * steps)
         self._engine, *_ = deepspeed.initialize(
             model=network,

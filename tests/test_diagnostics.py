@@ -104,7 +104,7 @@ ANSWERS = [f"The opposite of {word} is {other} ." for word, other in [("a", "bb"
 HELP = " Hope this helps ."
 
 
-def _warned(new, kl=0.2):
+def _warned(new, kl=0.1):
     sampled = candidates(["one", "two two"])
     scored = [(sampled, judged(sampled, [[0, 1], [-1, 0]], [0.69, 0.31]))]
     found = diagnose(scored, [training_row(1, -kl, -kl)], [candidates(new)], [candidates(ANSWERS)])
