@@ -59,13 +59,7 @@ class Coordinator:
         self._status = RunStatus(
             iteration, "sampling, judging, training", new_stages(len(prompts)), warnings=self._status.warnings
         )
-        snapshot = self._ledger.snapshot(iteration)
-        if snapshot is None:
-            job = Job(self._config, self._ledger, iteration, reference, len(prompts), stages.coordinator)
-            snapshot, _ = await asyncio.gather(
-                asyncio.to_thread(lambda: fit(job, training_pairs(stages, iteration, len(prompts)))),
-                self._score(stages, iteration, reference, prompts),
-            )
+        snapshot = self._ledger.snapshot(iteration) or await self._train(stages, iteration, reference, prompts)
         self._status.phase = "loading the new policy"
         trained = time.time()
         await stages.generators.load.remote(snapshot)
@@ -82,6 +76,15 @@ class Coordinator:
         report = await asyncio.to_thread(iteration_report, self._ledger, iteration, evaluation, seconds, engines)
         self._ledger.write_report(iteration, report)
         self._status.warnings = run_warnings(await asyncio.to_thread(write_run_report, self._ledger))
+        return snapshot
+
+    async def _train(self, stages: Stages, iteration: int, reference: Snapshot, prompts: list[Prompt]) -> Snapshot:
+        """Sample, judge and train at the same time; what ends one of them ends all."""
+        job = Job(self._config, self._ledger, iteration, reference, len(prompts), stages.coordinator)
+        snapshot, _ = await asyncio.gather(
+            asyncio.to_thread(lambda: fit(job, training_pairs(stages, iteration, len(prompts)))),
+            self._score(stages, iteration, reference, prompts),
+        )
         return snapshot
 
     async def _score(self, stages: Stages, iteration: int, snapshot: Snapshot, prompts: list[Prompt]) -> None:

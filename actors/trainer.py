@@ -8,13 +8,14 @@ from typing import Any
 
 import ray.train
 from ray.data import Dataset, ExecutionOptions
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from actors.pipeline import share_size, steps_an_epoch
 from sppo_ray import files
 from sppo_ray.cards import model_card
 from sppo_ray.config import Config
+from sppo_ray.errors import RunFailed
 from sppo_ray.ledger import Ledger
 from sppo_ray.records import Pair, Snapshot, from_table
 
@@ -57,7 +58,11 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
         datasets={"train": pairs},
         dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        rank, cause = next(iter(error.worker_failures.items()))
+        raise RunFailed(f"iteration {job.iteration}, train worker {rank}: {type(cause).__name__}: {cause}") from error
     snapshot = job.ledger.snapshot(job.iteration)
     assert snapshot is not None
     return snapshot

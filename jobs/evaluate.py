@@ -11,7 +11,6 @@ judge; key.path=value overrides. Exit status: 0 done, 1 the evaluation failed, 2
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     given = parse(arguments)
-    if "ray" not in sys.modules:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported, not later
     try:
         result = given.command(given)
     except UserError as error:

@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         if ledger.finished_iterations() < config.iterations:
             run(preparation, ledger)
     except (SppoError, ray.exceptions.RayError) as error:
-        print(f"the run failed: {error}", file=sys.stderr)
+        failure = root / "failure.txt"
+        failure.write_text(str(error))
+        print(f"the run failed: {getattr(error, 'cause', error)}\ntraceback: {failure}", file=sys.stderr)
         return 1
     report = write_run_report(ledger)
     Console(width=120).print(result_table(report))
@@ -92,6 +94,8 @@ def connect() -> None:
     if not ray.is_initialized():
         # Ray turns token authentication on by itself, and says so each time.
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        # For a cluster started here: a run has more light processes than a small machine has cores, which Ray warns of.
+        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
 
 

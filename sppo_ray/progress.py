@@ -17,26 +17,32 @@ class Stage:
     unit: str
     total: int
     done: int = 0
+    first: int = 0  # the first count: what came before it tells nothing of the rate
     started: float | None = None
     last: float | None = None
 
-    def start(self) -> None:
-        self.started = self.started or time.time()
-
     def add(self, count: int) -> None:
-        self.start()
+        if self.started is None:
+            self.started, self.first = time.time(), count
         self.done = min(self.total, self.done + count)
         self.last = time.time()
 
     @property
     def seconds(self) -> float:
-        """From the start of the stage to the last count."""
+        """From the first count to the last."""
         return (self.last or 0.0) - (self.started or 0.0) if self.last else 0.0
 
     def line(self) -> str:
         elapsed = time.time() - self.started if self.started and self.done < self.total else self.seconds
         meter = tqdm.format_meter(
-            self.done, self.total, elapsed, ncols=90, prefix=f"{self.name:<9}", unit=f" {self.unit}", ascii=" #"
+            self.done,
+            self.total,
+            elapsed,
+            ncols=90,
+            prefix=f"{self.name:<9}",
+            unit=f" {self.unit}",
+            ascii=" #",
+            initial=self.first,
         )
         return str(meter)
 
