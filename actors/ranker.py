@@ -42,7 +42,8 @@ class RankerActor:
     def judge(self, candidates: Path, judged: Path) -> None:
         """Compare the candidates of a block, all ordered pairs, and write what follows from it to the ledger."""
         rows = self._ledger.read(Candidates, candidates)
-        comparisons = self._judge.compare([row.prompt for row in rows], [row.responses for row in rows])
+        texts = [row.prompt for row in rows], [row.responses for row in rows]
+        comparisons, truncated = self._judge.compare(*texts), self._judge.truncated(*texts)
         how = self._config.estimator, self._config.temperature
         rates = win_rates(comparisons, *how)
         chosen, rejected = select_pair(comparisons, *how)
@@ -57,6 +58,7 @@ class RankerActor:
                     chosen=int(chosen[i]),
                     rejected=int(rejected[i]),
                     snapshot=row.snapshot,
+                    truncated=float(truncated[i]),
                 )
                 for i, row in enumerate(rows)
             ],

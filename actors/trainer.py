@@ -3,6 +3,7 @@
 In: the pairs of the iteration, as they are judged. Out: the published snapshot.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +75,13 @@ def work(settings: dict[str, Any]) -> None:
     from sppo_ray.policy import TrainablePolicy  # DeepSpeed, which only the train workers load
 
     policy = TrainablePolicy(job.config, job.reference.uri, job.steps, get_device())
-    shard = ray.train.get_dataset_shard("train")
     first = ray.train.get_context().get_world_rank() == 0
+    recompute = job.config.training.reference == "recompute"
+    recomputed = [policy.recompute(pairs) for pairs in _batches(job.config)] if recompute else []
     rows = []
     for _ in range(job.config.training.epochs):
-        for batch in shard.iter_batches(batch_size=share_size(job.config), batch_format="pyarrow", prefetch_batches=1):
-            numbers = policy.step(from_table(batch, Pair))
+        for pairs in recomputed or _batches(job.config):
+            numbers = policy.step(pairs)
             if first:
                 rows.append(numbers.row())
                 job.coordinator.trained.remote(job.iteration, numbers)
@@ -87,6 +89,13 @@ def work(settings: dict[str, Any]) -> None:
         files.write_json_lines(job.ledger.training_log(job.iteration), rows)
     _publish(job, policy, first)
     policy.close()
+
+
+def _batches(config: Config) -> Iterator[list[Pair]]:
+    """This worker's share of each batch of an epoch, as soon as its prompts are judged."""
+    shard = ray.train.get_dataset_shard("train")
+    for batch in shard.iter_batches(batch_size=share_size(config), batch_format="pyarrow", prefetch_batches=1):
+        yield from_table(batch, Pair)
 
 
 def _publish(job: Job, policy: Any, first: bool) -> None:

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"the run failed: {getattr(error, 'cause', error)}\ntraceback: {failure}", file=sys.stderr)
         return 1
     report = write_run_report(ledger)
-    Console(width=120).print(result_table(report))
+    Console(width=140).print(result_table(report))
     for warning in run_warnings(report):
         say(warning)
     say(f"policy: {ledger.iteration(config.iterations) / 'policy'}")

@@ -43,7 +43,7 @@ class Diagnostics:
     prompts: int
     cycle_share: float
     position_bias: float
-    truncation_rate: float | None
+    truncation_rate: float
     length_correlation: float | None
     near_identical_pairs: int
     confident_near_identical: float | None
@@ -68,7 +68,6 @@ def diagnose(
     base: list[Candidates],
     *,
     temperature: float = 1.0,
-    truncation_rate: float | None = None,
 ) -> Diagnostics:
     """Everything about one iteration. scored is read once, a prompt at a time, so that an iteration need not fit in memory.
 
@@ -87,7 +86,7 @@ def diagnose(
         "prompts": len(facts),
         "cycle_share": cycle_share(comparisons),
         "position_bias": position_bias(comparisons),
-        "truncation_rate": truncation_rate,
+        "truncation_rate": float(np.mean([fact.truncated for fact in facts])),
         "length_correlation": length_correlation(win_rates, lengths),
         "near_identical_pairs": int(near.sum()),
         "confident_near_identical": float(confident[near].mean()) if near.any() else None,
@@ -169,6 +168,7 @@ class _Facts:
     chosen: float
     rejected: float
     duplicates: int
+    truncated: float
 
     @staticmethod
     def of(candidates: Candidates, judged: Judged) -> "_Facts":
@@ -181,4 +181,5 @@ class _Facts:
             chosen=judged.win_rates[judged.chosen],
             rejected=judged.win_rates[judged.rejected],
             duplicates=len(texts) - len(set(texts)),
+            truncated=judged.truncated,
         )

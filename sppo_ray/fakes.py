@@ -62,6 +62,9 @@ class FakeJudge:
         scores = np.array([[self._score(text) for text in texts] for texts in candidates], dtype=np.float32)
         return scores[:, :, None] - scores[:, None, :]
 
+    def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        return np.zeros(len(prompts), dtype=np.float32)
+
     @staticmethod
     def _score(text: str) -> float:
         return hashlib.sha256(text.encode()).digest()[0] / 64

@@ -25,6 +25,10 @@ class Judge(Protocol):
         """N prompts, N lists of K texts: (N, K, K) logits, zero diagonal."""
         ...
 
+    def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """Of the same: (N,) shares of a prompt's comparisons in which it or one of the two responses was cut."""
+        ...
+
 
 class PairRM:
     """A PairRM checkpoint, the scores of llm-blender's `Blender.rank(..., batch_size=1)` at any batch size.
@@ -74,11 +78,10 @@ class PairRM:
         comparisons[prompt, left, right] = margins[inverse]
         return comparisons
 
-    def truncation_rate(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> float:
-        """Share of the comparisons in which the prompt or one of the two responses was cut, in [0, 1]."""
+    def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         parts = self._encode(prompts, candidates)
         cut = parts.source_cut[:, None, None] | parts.cut[:, :, None] | parts.cut[:, None, :]
-        return float(cut[:, ~np.eye(parts.cut.shape[1], dtype=bool)].mean())
+        return cut[:, ~np.eye(parts.cut.shape[1], dtype=bool)].mean(axis=1, dtype=np.float32)
 
     def _encode(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> "_Parts":
         each = len(candidates[0])

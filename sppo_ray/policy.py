@@ -7,7 +7,7 @@ Runs on every worker of an initialised process group. The one module that touche
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,23 @@ class TrainablePolicy:
             scored = (batch.response_mask.sum(-1) * weights).sum()
             numbers = torch.stack([losses.sum(), ratios[0], ratios[1], tokens, off, scored]).double()
         return losses.sum(), numbers
+
+    @torch.no_grad()
+    def recompute(self, pairs: list[Pair]) -> list[Pair]:
+        """The pairs with this policy's own log-probabilities as reference; every worker calls it, before the first step."""
+        found = []
+        for pair in pairs:
+            responses = [pair.chosen, pair.rejected]
+            batch = collate([pair.prompt_token_ids] * 2, responses, self._device)
+            logits = self._engine(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits
+            scored = token_logprobs(logits, batch.token_ids)
+            start = len(pair.prompt_token_ids)
+            chosen, rejected = (
+                replace(response, reference_logprobs=row[start : start + len(response.token_ids)].tolist())
+                for response, row in zip(responses, scored, strict=True)
+            )
+            found.append(replace(pair, chosen=chosen, rejected=rejected))
+        return found
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The full shape of each tensor that `gather` yields, in its order."""

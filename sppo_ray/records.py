@@ -49,6 +49,7 @@ class Judged:
 
     comparisons: (K, K) logits c[i][j] that response i, placed left, beats response j; zero diagonal.
     win_rates: K values in [0, 1].  chosen, rejected: indices into responses.
+    truncated: share of the comparisons in which the judge saw a cut text.
     """
 
     prompt_id: str
@@ -59,6 +60,7 @@ class Judged:
     chosen: int
     rejected: int
     snapshot: str
+    truncated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ SCHEMAS: dict[type, pa.Schema] = {
             ("chosen", pa.int32()),
             ("rejected", pa.int32()),
             ("snapshot", pa.string()),
+            ("truncated", pa.float32()),
         ]
     ),
     Pair: pa.schema(

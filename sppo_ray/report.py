@@ -24,12 +24,8 @@ def iteration_report(
     evaluation: dict[str, Any],
     seconds: dict[str, float],
     engines: dict[str, list[int]],
-    truncation_rate: float | None = None,
 ) -> dict[str, Any]:
-    """The report of one iteration: what the evaluation, the clock, the training log and the diagnostics say.
-
-    truncation_rate: share of the judge's comparisons that saw a cut text, None where nobody counted.
-    """
+    """The report of one iteration: what the evaluation, the clock, the training log and the diagnostics say."""
     log = ledger.training_rows(iteration)
     diagnostics = diagnose(
         zip(ledger.rows(Candidates, iteration), ledger.rows(Judged, iteration), strict=True),
@@ -37,7 +33,6 @@ def iteration_report(
         list(ledger.rows(Candidates, iteration, HELD_OUT)),
         list(ledger.rows(Candidates, 0, HELD_OUT)),
         temperature=ledger.config().judge.temperature,
-        truncation_rate=truncation_rate,
     )
     return {
         "iteration": iteration,
@@ -82,7 +77,7 @@ def result_table(report: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     columns = ["iteration", "vs base", "vs previous", "rule vs base", "tokens", "loss first", "last"]
     for column in [*columns, "sample s", "judge s", "train s", "advance s", "total s"]:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for row in report["iterations"]:
         seconds = row["seconds"]
         table.add_row(

@@ -1,6 +1,7 @@
 """Diagnostics: every number against one worked by hand, and the limits against a healthy and an exploiting policy."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -75,10 +76,10 @@ def test_all_numbers_of_one_iteration():
     first = candidates([ten, ten.replace("five", "5"), ten])
     second = candidates(["a", "b c", "d e f"], prompt="p1")
     scored = [
-        (first, judged(first, [[0, 4, 0], [0, 0, 0], [0, 0, 0]], [0.7, 0.3, 0.5])),
+        (first, replace(judged(first, [[0, 4, 0], [0, 0, 0], [0, 0, 0]], [0.7, 0.3, 0.5]), truncated=0.5)),
         (second, judged(second, ROCK_PAPER_SCISSORS, [0.5, 0.4, 0.6])),
     ]
-    found = diagnose(scored, [training_row(1, 1.0, -2.0)], [], [], truncation_rate=0.25)
+    found = diagnose(scored, [training_row(1, 1.0, -2.0)], [], [])
     assert found.prompts == 2
     assert found.cycle_share == 0.5
     assert found.position_bias == pytest.approx(4 / 6)

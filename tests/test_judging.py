@@ -93,7 +93,7 @@ def test_real_texts_score_as_in_llm_blender(blender, judge: PairRM) -> None:
         pytest.skip(f"{REAL} is not here")
     rows = [json.loads(line) for line in REAL.read_text("utf-8").splitlines()[:10]]
     prompts, candidates = [row["prompt"] for row in rows], [row["candidates"] for row in rows]
-    assert judge.truncation_rate(prompts, candidates) > 0.5
+    assert judge.truncated(prompts, candidates).mean() > 0.5
     assert_equal_to_blender(blender, judge, prompts, candidates)
 
 
@@ -139,10 +139,10 @@ def test_equal_texts_tie_exactly(judge: PairRM) -> None:
 
 def test_lengths_can_be_given(checkpoint: Path, judge: PairRM) -> None:
     prompts, candidates = ["Say it"], [["a b c d e f g h i j k l m n o p", "a b c d e f g h", "z"]]
-    assert judge.truncation_rate(prompts, candidates) == 0.0
+    assert judge.truncated(prompts, candidates).tolist() == [0.0]
     # [CLS] prefix, 6 tokens, [SEP]: the two long answers are cut to the same text, and 6 of 6 comparisons hold one.
     short = PairRM(checkpoint, source_max_length=1, candidate_max_length=9)
-    assert short.truncation_rate(prompts, candidates) == 1.0
+    assert short.truncated(prompts, candidates).tolist() == [1.0]
 
 
 def test_loading_leaves_transformers_as_it_was_and_says_nothing(checkpoint: Path) -> None:

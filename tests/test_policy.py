@@ -91,10 +91,11 @@ def zero_steps(rank: int, port: int, model: str, out: str) -> None:
     share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]  # five pairs in a batch of six: uneven on purpose
     for micro in MICRO_BATCHES:
         policy = TrainablePolicy(configuration(micro), model, STEPS, torch.device("cpu"))
+        own = policy.recompute(share)
         numbers = [policy.step(share).row() for _ in range(2)]
         weights = dict(policy.gather())
         if rank == 0:
-            torch.save({"weights": weights, "numbers": numbers}, Path(out) / f"{micro}.pt")
+            torch.save({"weights": weights, "numbers": numbers, "own": own}, Path(out) / f"{micro}.pt")
         policy.close()
 
 
@@ -109,7 +110,7 @@ def two_workers(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("micro", MICRO_BATCHES)
 def test_zero_steps_on_two_workers_are_plain_steps(model: Path, two_workers: Path, micro: int) -> None:
     expected, plain = plain_steps(model, configuration(micro), count=2)
-    result = torch.load(two_workers / f"{micro}.pt")
+    result = torch.load(two_workers / f"{micro}.pt", weights_only=False)
 
     for row, want in zip(result["numbers"], plain, strict=True):
         assert row["pairs"] == 5
@@ -120,3 +121,13 @@ def test_zero_steps_on_two_workers_are_plain_steps(model: Path, two_workers: Pat
     for name, tensor in result["weights"].items():
         want_tensor = expected[name].detach()
         assert (tensor - want_tensor).norm() <= 1e-5 * want_tensor.norm(), name
+
+
+def test_a_recomputed_reference_is_the_policys_own(model: Path, two_workers: Path) -> None:
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    own = torch.load(two_workers / "1.pt", weights_only=False)["own"]
+    for before, after in zip(PAIRS[:3], own, strict=True):
+        ids = torch.tensor([before.prompt_token_ids + before.rejected.token_ids])
+        scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(before.prompt_token_ids) :]
+        assert after.rejected.reference_logprobs == pytest.approx(scored.tolist(), abs=1e-5)
+        assert after.rejected.token_ids == before.rejected.token_ids

@@ -1,12 +1,14 @@
 """The main job with every real component: vLLM, PairRM, Ray Data, Ray Train with ZeRO-3, the coordinator."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from jobs import sppo
@@ -115,3 +117,17 @@ def test_real_prompts_go_through_the_whole_loop(tmp_path: Path) -> None:
     known = {json.loads(line)["prompt_id"] for line in REAL_PROMPTS.read_text().splitlines()}
     judged = [row["prompt_id"] for row in rows(tmp_path, "judged", 1)]
     assert len(set(judged)) == len(judged) == 40 and set(judged) <= known
+
+
+def test_the_same_candidates_give_the_same_pairs_and_the_same_training(root: Path, tmp_path: Path) -> None:
+    """What sampling leaves open (which tokens are drawn) is all that two runs of one seed may differ in."""
+    again = tmp_path / "again"
+    shutil.copytree(root / "iter-1" / "candidates", again / "iter-1" / "candidates")
+    shutil.copytree(root / "iter-0" / "evaluation", again / "iter-0" / "evaluation")
+    assert sppo.main(["--run-dir", str(again), *OVERRIDES[:-1], "iterations=1"]) == 0
+
+    assert Ledger(again).prompts(1) == Ledger(root).prompts(1)
+    assert rows(again, "judged", 1) == rows(root, "judged", 1)
+    assert Ledger(again).training_rows(1) == Ledger(root).training_rows(1)
+    first, second = (load_file(folder / "iter-1/policy/model.safetensors") for folder in (root, again))
+    assert all(first[name].equal(second[name]) for name in first)
