@@ -4,6 +4,7 @@ In: pools, a ledger with the prompts of each iteration, the base model. Out: pub
 """
 
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -28,6 +29,8 @@ class Coordinator:
         self._config = config
         self._ledger = ledger
         self._base = base
+        # At Ray's default every report of a checkpoint waits up to two seconds.
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         DataContext.get_current().enable_progress_bars = False  # the driver prints progress in lines
         self._rule = rule
         self._status = RunStatus()
@@ -120,11 +123,11 @@ class Coordinator:
     async def progress(self, stage: str, count: int) -> None:
         self._status.stages[stage].add(count)
 
-    async def trained(self, iteration: int, numbers: Any) -> None:
-        self._status.stages["train"].add(numbers.pairs)
+    async def trained(self, numbers: Any, pairs: int) -> None:
+        self._status.stages["train"].reach(pairs)
         self._status.loss = numbers.loss
 
-    async def publishing(self, iteration: int) -> None:
+    async def publishing(self) -> None:
         self._status.phase = "publishing"
 
     async def status(self) -> RunStatus:

@@ -3,13 +3,25 @@
 In: the pairs of the iteration, as they are judged. Out: the published snapshot.
 """
 
+import itertools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray.train
 from ray.data import Dataset, ExecutionOptions
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    DataConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    WorkerGroupError,
+)
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from actors.pipeline import share_size, steps_an_epoch
@@ -54,7 +66,8 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
         run_config=RunConfig(
             name=f"iter-{job.iteration}",
             storage_path=str(job.ledger.root / "checkpoints"),
-            failure_config=FailureConfig(max_failures=0),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=training.max_failures),
         ),
         datasets={"train": pairs},
         dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
@@ -66,6 +79,7 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
         raise RunFailed(f"iteration {job.iteration}, train worker {rank}: {type(cause).__name__}: {cause}") from error
     snapshot = job.ledger.snapshot(job.iteration)
     assert snapshot is not None
+    shutil.rmtree(job.ledger.root / "checkpoints")
     return snapshot
 
 
@@ -78,17 +92,38 @@ def work(settings: dict[str, Any]) -> None:
     first = ray.train.get_context().get_world_rank() == 0
     recompute = job.config.training.reference == "recompute"
     recomputed = [policy.recompute(pairs) for pairs in _batches(job.config)] if recompute else []
-    rows = []
-    for _ in range(job.config.training.epochs):
-        for pairs in recomputed or _batches(job.config):
-            numbers = policy.step(pairs)
-            if first:
-                rows.append(numbers.row())
-                job.coordinator.trained.remote(job.iteration, numbers)
+    log = _restore(policy)
+    batches = itertools.chain.from_iterable(
+        recomputed or _batches(job.config) for _ in range(job.config.training.epochs)
+    )
+    # A restarted trainer reads what was trained before its checkpoint once more, and leaves it out.
+    for pairs in itertools.islice(batches, policy.steps_done, None):
+        numbers = policy.step(pairs)
+        log.append(numbers.row())
+        if first:
+            job.coordinator.trained.remote(numbers, sum(row["pairs"] for row in log))
+        if policy.steps_done % job.config.training.checkpoint_steps == 0:
+            _checkpoint(policy, log)
     if first:
-        files.write_json_lines(job.ledger.training_log(job.iteration), rows)
+        files.write_json_lines(job.ledger.training_log(job.iteration), log)
     _publish(job, policy, first)
     policy.close()
+
+
+def _restore(policy: Any) -> list[dict[str, Any]]:
+    """Go on from the last committed checkpoint of this iteration, if there is one; gives its log."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return []
+    with checkpoint.as_directory() as folder:
+        log: list[dict[str, Any]] = policy.restore(Path(folder))
+    return log
+
+
+def _checkpoint(policy: Any, log: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        policy.save(Path(folder), log)
+        ray.train.report({"step": policy.steps_done}, checkpoint=Checkpoint.from_directory(folder))
 
 
 def _batches(config: Config) -> Iterator[list[Pair]]:
@@ -101,7 +136,7 @@ def _batches(config: Config) -> Iterator[list[Pair]]:
 def _publish(job: Job, policy: Any, first: bool) -> None:
     from sppo_ray.publishing import publish, torch_dtype
 
-    job.coordinator.publishing.remote(job.iteration)
+    job.coordinator.publishing.remote()
     if not first:
         for _ in policy.gather():
             pass

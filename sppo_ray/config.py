@@ -72,6 +72,8 @@ class Training(Section):
     gradient_checkpointing: bool = True
     reference: Literal["sampled", "recompute"] = "sampled"
     reference_tolerance: PositiveFloat = 1e-2  # nats a token, mean over the first batch of an iteration
+    checkpoint_steps: Positive = 50  # optimizer steps between checkpoints, which a restarted trainer goes on from
+    max_failures: Annotated[int, Field(ge=0)] = 3  # restarts of an iteration's trainer before the run fails
     workers: Positive = 8
     cpus: PositiveFloat = 1.0  # a worker
     gpus: float = 1.0  # a worker

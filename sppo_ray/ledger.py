@@ -23,7 +23,15 @@ from sppo_ray.snapshots import read_snapshot
 log = logging.getLogger(__name__)
 
 # What may differ between two submissions of one run: it changes how fast the numbers come, not what they are.
-FREE_KEYS = ("generators", "rankers", "training.cpus", "training.gpus", "training.micro_batch_size")
+FREE_KEYS = (
+    "generators",
+    "rankers",
+    "training.cpus",
+    "training.gpus",
+    "training.micro_batch_size",
+    "training.checkpoint_steps",
+    "training.max_failures",
+)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distri
 # The release's optimizer, torch's RMSprop at its defaults: no momentum, no weight decay, no bias correction.
 ALPHA, EPS = 0.99, 1e-8
 
+CHECKPOINT_TAG = "zero"
+
 
 @dataclass(frozen=True)
 class StepNumbers:
@@ -166,13 +168,17 @@ class TrainablePolicy:
                 tensor = parameter.detach().to("cpu", copy=True)
             yield name, tensor
 
-    def save(self, folder: Path) -> None:
-        """Write a ZeRO checkpoint: every worker its own part."""
-        self._engine.save_checkpoint(str(folder), tag="zero", client_state={"steps_done": self.steps_done})
+    def save(self, folder: Path, log: list[dict[str, Any]]) -> None:
+        """Write a ZeRO checkpoint, every worker its own part: weights, optimizer, schedule, and the log so far."""
+        state = {"steps_done": self.steps_done, "log": log}
+        self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=state)
 
-    def restore(self, folder: Path) -> None:
-        _, state = self._engine.load_checkpoint(str(folder), tag="zero")
+    def restore(self, folder: Path) -> list[dict[str, Any]]:
+        """Go on from a checkpoint; gives its log."""
+        _, state = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG)
         self.steps_done = state["steps_done"]
+        log: list[dict[str, Any]] = state["log"]
+        return log
 
     def close(self) -> None:
         self._engine.destroy()

@@ -22,10 +22,12 @@ class Stage:
     last: float | None = None
 
     def add(self, count: int) -> None:
+        self.reach(min(self.total, self.done + count))
+
+    def reach(self, done: int) -> None:
         if self.started is None:
-            self.started, self.first = time.time(), count
-        self.done = min(self.total, self.done + count)
-        self.last = time.time()
+            self.started, self.first = time.time(), done
+        self.done, self.last = done, time.time()
 
     @property
     def seconds(self) -> float:

@@ -16,6 +16,7 @@ from tests.conftest import free_port
 
 STEPS = 5
 MICRO_BATCHES = [1, 2, 3]
+RESTARTED = 3  # the micro-batch size with which a checkpoint is saved and restored between the steps
 
 
 def a_pair(number: int) -> Pair:
@@ -92,7 +93,13 @@ def zero_steps(rank: int, port: int, model: str, out: str) -> None:
     for micro in MICRO_BATCHES:
         policy = TrainablePolicy(configuration(micro), model, STEPS, torch.device("cpu"))
         own = policy.recompute(share)
-        numbers = [policy.step(share).row() for _ in range(2)]
+        numbers = [policy.step(share).row()]
+        if micro == RESTARTED:  # the second step is one of another process's engine, from a checkpoint
+            policy.save(Path(out) / "checkpoint", numbers)
+            policy.close()
+            policy = TrainablePolicy(configuration(micro), model, STEPS, torch.device("cpu"))
+            numbers = policy.restore(Path(out) / "checkpoint")
+        numbers.append(policy.step(share).row())
         weights = dict(policy.gather())
         if rank == 0:
             torch.save({"weights": weights, "numbers": numbers, "own": own}, Path(out) / f"{micro}.pt")

@@ -1,0 +1,89 @@
+"""A killed process is a delay: fake engines, the real trainer, and the same policy as in an undisturbed run."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from safetensors.torch import load_file
+
+from actors import generator, ranker
+from actors.coordinator import Coordinator
+from actors.pool import Pool
+from sppo_ray.config import load_config
+from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.ledger import Ledger
+from sppo_ray.playground import Playground
+from sppo_ray.records import Prompt, Snapshot
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number % 50]) for number in range(150)]
+CONFIG = load_config(
+    overrides=[
+        "block=25",
+        "iterations=1",
+        "training.checkpoint_steps=10",
+        "training.reference_tolerance=1e9",  # the fake's log-probabilities are made up
+        "generators.cpus=0.1",
+        "rankers.cpus=0.1",
+    ]
+)
+
+
+def start(root: Path, model: Path, seconds: float = 0.0) -> tuple[Ledger, Any, Any]:
+    """A run with fake engines; gives its coordinator and the reference that ends with the run."""
+    ledger, base = Ledger(root), Snapshot(0, str(model))
+    ledger.claim(CONFIG, {})
+    ledger.write_prompts(0, [])
+    ledger.write_prompts(1, PROMPTS)
+    pools = [
+        Pool.remote("generator", partial(generator.start, CONFIG, partial(FakeGenerator, base, seconds), ledger), 1, 2),
+        Pool.remote("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), 1, 2),
+    ]
+    coordinator = Coordinator.remote(CONFIG, ledger, base, None)
+    return ledger, coordinator, coordinator.run.remote(*pools)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(playground: Playground, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    ledger, coordinator, finished = start(tmp_path_factory.mktemp("runs") / "undisturbed", playground.policy)
+    ray.get(finished)
+    ray.kill(coordinator)
+    return ledger
+
+
+def trained(coordinator: Any) -> int:
+    stages = ray.get(coordinator.status.remote()).stages
+    return int(stages["train"].done) if stages else 0
+
+
+def kill(name: str) -> None:
+    """SIGKILL one process of this test's Ray, by the name that `ps` shows."""
+    processes = psutil.Process().children(recursive=True)
+    victim = next(process for process in processes if " ".join(process.cmdline()).startswith(name))
+    os.kill(victim.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("victim", ["ray::RayTrainWorker", "ray::Coordinator"])
+def test_a_death_changes_nothing(undisturbed: Ledger, playground: Playground, tmp_path: Path, victim: str) -> None:
+    ledger, coordinator, finished = start(tmp_path / "run", playground.policy)
+    while trained(coordinator) < 60:  # of 150: past the first checkpoint
+        time.sleep(0.02)
+    kill(victim)
+    ray.get(finished)
+    ray.kill(coordinator)
+
+    log = ledger.training_rows(1)
+    assert [row["step"] for row in log] == list(range(1, 39))
+    assert [row["pairs"] for row in log] == [4] * 37 + [2]
+    assert log == undisturbed.training_rows(1)
+    mine, other = (load_file(run.iteration(1) / "policy" / "model.safetensors") for run in (ledger, undisturbed))
+    assert all(mine[name].equal(other[name]) for name in mine)
+    judged = [row.prompt_id for block in range(6) for row in ledger.judged(1, block)]
+    assert judged == [prompt.prompt_id for prompt in PROMPTS]
