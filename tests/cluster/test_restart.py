@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,19 +64,24 @@ def trained(coordinator: Any) -> int:
     return int(stages["train"].done) if stages else 0
 
 
-def kill(name: str) -> None:
-    """SIGKILL one process of this test's Ray, by the name that `ps` shows."""
+def train_worker(coordinator: Any) -> int:
+    """The process of a train worker of this test's Ray, found by the name that `ps` shows."""
     processes = psutil.Process().children(recursive=True)
-    victim = next(process for process in processes if " ".join(process.cmdline()).startswith(name))
-    os.kill(victim.pid, signal.SIGKILL)
+    return next(p.pid for p in processes if " ".join(p.cmdline()).startswith("ray::RayTrainWorker"))
 
 
-@pytest.mark.parametrize("victim", ["ray::RayTrainWorker", "ray::Coordinator"])
-def test_a_death_changes_nothing(undisturbed: Ledger, playground: Playground, tmp_path: Path, victim: str) -> None:
+def coordinator_itself(coordinator: Any) -> int:
+    return int(ray.get(coordinator.__ray_call__.remote(lambda self: os.getpid())))
+
+
+@pytest.mark.parametrize("victim", [train_worker, coordinator_itself])
+def test_a_death_changes_nothing(
+    undisturbed: Ledger, playground: Playground, tmp_path: Path, victim: Callable[[Any], int]
+) -> None:
     ledger, coordinator, finished = start(tmp_path / "run", playground.policy)
     while trained(coordinator) < 60:  # of 150: past the first checkpoint
         time.sleep(0.02)
-    kill(victim)
+    os.kill(victim(coordinator), signal.SIGKILL)
     ray.get(finished)
     ray.kill(coordinator)
 
