@@ -201,12 +201,12 @@ def cluster(scene: "Scene") -> Iterator[Path]:
     """Ray, joined and found large enough for the pools, and a folder for answers that every node reaches."""
     import ray
 
-    from jobs.sppo import connect, default_root
+    from jobs.sppo import connect, default_root, most_resources
     from sppo_ray.preparation import check_cluster
 
     connect()
     training = scene.config.training.model_copy(update={"workers": 0})
-    check_cluster(scene.config.model_copy(update={"training": training}), ray.cluster_resources())
+    check_cluster(scene.config.model_copy(update={"training": training}), most_resources())
     root = scene.ledger.root if scene.ledger else default_root().resolve()
     root.mkdir(parents=True, exist_ok=True)
     try:

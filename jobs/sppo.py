@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         store_prompts(ledger, preparation.prompts)
         say(f"{'run folder' if new else 'continuing the run in'} {root}")
         connect()
-        check_cluster(config, ray.cluster_resources())
+        check_cluster(config, most_resources())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -97,6 +97,13 @@ def connect() -> None:
         # For a cluster started here: a run has more light processes than a small machine has cores, which Ray warns of.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
+
+
+def most_resources() -> dict[str, float]:
+    """The most that the cluster can ever hold: what is there now, or what its autoscaler may bring up."""
+    now: dict[str, float] = ray.cluster_resources()
+    later = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return {name: max(now.get(name, 0.0), later.get(name, 0.0)) for name in {*now, *later}}
 
 
 def run(preparation: Preparation, ledger: Ledger) -> None:

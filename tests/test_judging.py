@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from judge_checkpoint import build_checkpoint
 
 from sppo_ray.errors import ModelError
 from sppo_ray.judging import PairRM, check_checkpoint
+from tests.judge_checkpoint import build_checkpoint
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared/data/candidates_real.jsonl"
