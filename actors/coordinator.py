@@ -36,6 +36,7 @@ class Coordinator:
         self._status = RunStatus()
         self._judged: set[tuple[int, int]] = set()
         self._failure: BaseException | None = None
+        self._stopped = RunFailed("the trainer ended without publishing a policy")
         self._news = asyncio.Condition()
 
     def __repr__(self) -> str:
@@ -126,6 +127,12 @@ class Coordinator:
     async def trained(self, numbers: Any, pairs: int) -> None:
         self._status.stages["train"].reach(pairs)
         self._status.loss = numbers.loss
+
+    async def stop(self, error: RunFailed) -> None:
+        self._stopped = error
+
+    async def stopped_by(self) -> RunFailed:
+        return self._stopped
 
     async def publishing(self) -> None:
         self._status.phase = "publishing"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 from ray.data import Dataset, ExecutionOptions
 from ray.train import (
@@ -51,7 +52,7 @@ class Job:
 
 
 def fit(job: Job, pairs: Dataset) -> Snapshot:
-    """Train one iteration and return the snapshot it published."""
+    """Train one iteration and return the snapshot it published. Raises `RunFailed` with what stopped it."""
     training = job.config.training
     on_gpu = training.gpus > 0
     trainer = TorchTrainer(
@@ -78,14 +79,23 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
         rank, cause = next(iter(error.worker_failures.items()))
         raise RunFailed(f"iteration {job.iteration}, train worker {rank}: {type(cause).__name__}: {cause}") from error
     snapshot = job.ledger.snapshot(job.iteration)
-    assert snapshot is not None
+    if snapshot is None:
+        raise ray.get(job.coordinator.stopped_by.remote())
     shutil.rmtree(job.ledger.root / "checkpoints")
     return snapshot
 
 
 def work(settings: dict[str, Any]) -> None:
-    """One train worker: a step a batch, then the publication, which all workers take part in."""
+    """One train worker. What a restart cannot mend (a `RunFailed`) ends all workers in order; the rest Ray restarts."""
     job: Job = settings["job"]
+    try:
+        _train(job)
+    except RunFailed as error:
+        ray.get(job.coordinator.stop.remote(error))
+
+
+def _train(job: Job) -> None:
+    """A step a batch, then the publication, which all workers take part in."""
     from sppo_ray.policy import TrainablePolicy  # DeepSpeed, which only the train workers load
 
     policy = TrainablePolicy(job.config, job.reference.uri, job.steps, get_device())

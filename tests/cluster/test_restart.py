@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from safetensors.torch import load_file
 from actors import generator, ranker
 from actors.coordinator import Coordinator
 from actors.pool import Pool
-from sppo_ray.config import load_config
+from sppo_ray.config import Config, load_config
+from sppo_ray.errors import ReferenceMismatch
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
 from sppo_ray.playground import Playground
@@ -24,7 +24,7 @@ from sppo_ray.records import Prompt, Snapshot
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number % 50]) for number in range(150)]
+PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number % 50]) for number in range(250)]
 CONFIG = load_config(
     overrides=[
         "block=25",
@@ -37,17 +37,17 @@ CONFIG = load_config(
 )
 
 
-def start(root: Path, model: Path, seconds: float = 0.0) -> tuple[Ledger, Any, Any]:
+def start(root: Path, model: Path, config: Config = CONFIG) -> tuple[Ledger, Any, Any]:
     """A run with fake engines; gives its coordinator and the reference that ends with the run."""
     ledger, base = Ledger(root), Snapshot(0, str(model))
-    ledger.claim(CONFIG, {})
+    ledger.claim(config, {})
     ledger.write_prompts(0, [])
     ledger.write_prompts(1, PROMPTS)
     pools = [
-        Pool.remote("generator", partial(generator.start, CONFIG, partial(FakeGenerator, base, seconds), ledger), 1, 2),
-        Pool.remote("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), 1, 2),
+        Pool.remote("generator", partial(generator.start, config, partial(FakeGenerator, base), ledger), 1, 2),
+        Pool.remote("ranker", partial(ranker.start, config, FakeJudge, ledger), 1, 2),
     ]
-    coordinator = Coordinator.remote(CONFIG, ledger, base, None)
+    coordinator = Coordinator.remote(config, ledger, base, None)
     return ledger, coordinator, coordinator.run.remote(*pools)
 
 
@@ -74,22 +74,31 @@ def coordinator_itself(coordinator: Any) -> int:
     return int(ray.get(coordinator.__ray_call__.remote(lambda self: os.getpid())))
 
 
-@pytest.mark.parametrize("victim", [train_worker, coordinator_itself])
-def test_a_death_changes_nothing(
-    undisturbed: Ledger, playground: Playground, tmp_path: Path, victim: Callable[[Any], int]
-) -> None:
+def test_deaths_change_nothing(undisturbed: Ledger, playground: Playground, tmp_path: Path) -> None:
     ledger, coordinator, finished = start(tmp_path / "run", playground.policy)
-    while trained(coordinator) < 60:  # of 150: past the first checkpoint
-        time.sleep(0.02)
-    os.kill(victim(coordinator), signal.SIGKILL)
+    for pairs, victim in ((60, train_worker), (100, coordinator_itself)):  # of 250, each past another checkpoint
+        while trained(coordinator) < pairs:
+            time.sleep(0.02)
+        os.kill(victim(coordinator), signal.SIGKILL)
     ray.get(finished)
     ray.kill(coordinator)
 
     log = ledger.training_rows(1)
-    assert [row["step"] for row in log] == list(range(1, 39))
-    assert [row["pairs"] for row in log] == [4] * 37 + [2]
+    assert [row["step"] for row in log] == list(range(1, 64))
+    assert [row["pairs"] for row in log] == [4] * 62 + [2]
     assert log == undisturbed.training_rows(1)
     mine, other = (load_file(run.iteration(1) / "policy" / "model.safetensors") for run in (ledger, undisturbed))
     assert all(mine[name].equal(other[name]) for name in mine)
-    judged = [row.prompt_id for block in range(6) for row in ledger.judged(1, block)]
+    judged = [row.prompt_id for block in range(10) for row in ledger.judged(1, block)]
     assert judged == [prompt.prompt_id for prompt in PROMPTS]
+
+
+def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path: Path) -> None:
+    strict = CONFIG.training.model_copy(update={"reference_tolerance": 1e-2})
+    ledger, coordinator, finished = start(
+        tmp_path / "run", playground.policy, CONFIG.model_copy(update={"training": strict})
+    )
+    with pytest.raises(ReferenceMismatch, match=r"differ from the trainer's by .* nats a token"):
+        ray.get(finished)
+    ray.kill(coordinator)
+    assert ledger.snapshot(1) is None
