@@ -25,6 +25,7 @@ BIN = Path(sys.executable).parent
 
 def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started this in the background
     root = Path(__file__).resolve().parent.parent
     run_dir = root / "runs" / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     environment = os.environ | {
@@ -60,6 +61,7 @@ def start_head(port: int, environment: dict[str, str], log: Path, folder: str) -
     """
     log.parent.mkdir(exist_ok=True)
     command = ["start", "--head", "--block", "--port", str(free_port()), "--dashboard-port", str(port)]
+    command += ["--dashboard-agent-listen-port", str(free_port())]  # another Ray of this machine has the default one
     limits = ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats", "--temp-dir", folder]
     with log.open("wb") as file:
         return subprocess.Popen(
