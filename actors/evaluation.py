@@ -8,9 +8,8 @@ from typing import Any
 
 from actors.pipeline import Stages
 from sppo_ray.evaluation import Rule, rule_wins, win_rate, wins
+from sppo_ray.ledger import HELD_OUT
 from sppo_ray.records import Candidates, Snapshot
-
-FOLDER = "evaluation"
 
 
 async def sample_held_out(stages: Stages, iteration: int, snapshot: Snapshot) -> None:
@@ -19,8 +18,8 @@ async def sample_held_out(stages: Stages, iteration: int, snapshot: Snapshot) ->
     prompts = ledger.prompts(0)
     calls = []
     for block, start in enumerate(range(0, len(prompts), config.block)):
-        path = ledger.block(Candidates, iteration, block, FOLDER)
-        if not ledger.has(Candidates, path):
+        path = ledger.block(Candidates, iteration, block, HELD_OUT)
+        if not ledger.has(path):
             part = prompts[start : start + config.block]
             calls.append(
                 stages.generators.call.remote("generate", path, part, config.evaluation.responses, snapshot.name)
@@ -30,16 +29,19 @@ async def sample_held_out(stages: Stages, iteration: int, snapshot: Snapshot) ->
 
 async def compare_held_out(stages: Stages, iteration: int, rule: Rule | None) -> dict[str, Any]:
     """Win rates of an iteration's snapshot against the base and the one before, and lengths, for the report."""
-    new = responses(stages, iteration)
+    new = stages.ledger.held_out(iteration)
     if not new:
         return {}
+    base = stages.ledger.held_out(0)
+    against_base = await judge(stages, new, base)
+    # The one before the first iteration is the base: one comparison says both.
+    before = iteration - 1
+    against_previous = await judge(stages, new, stages.ledger.held_out(before)) if before else against_base
     result: dict[str, Any] = {"mean_response_tokens": mean_tokens(new)}
-    for name, other in (("base", 0), ("previous", iteration - 1)):
-        old = responses(stages, other)
-        rate = await judge(stages, new, old)
+    for name, rate in (("base", against_base), ("previous", against_previous)):
         result |= {f"win_rate_vs_{name}": rate["win_rate"], f"win_rate_vs_{name}_interval": rate["interval"]}
     if rule is not None:
-        result["rule_win_rate_vs_base"] = rule_wins(rule, new, responses(stages, 0))
+        result["rule_win_rate_vs_base"] = rule_wins(rule, new, base)
     return result
 
 
@@ -58,14 +60,6 @@ async def judge(stages: Stages, new: list[Candidates], old: list[Candidates]) ->
     parts = await asyncio.gather(*calls)
     per_prompt = [row for part in parts for row in wins(part).reshape(-1, len(new[0].responses)).mean(axis=1)]
     return win_rate(per_prompt, seed=stages.config.seed)
-
-
-def responses(stages: Stages, iteration: int) -> list[Candidates]:
-    """The answers of an iteration's snapshot to the held-out prompts, in their order."""
-    ledger = stages.ledger
-    blocks = -(-len(ledger.prompts(0)) // stages.config.block)
-    paths = [ledger.block(Candidates, iteration, block, FOLDER) for block in range(blocks)]
-    return [candidates for path in paths for candidates in ledger.read(Candidates, path)]
 
 
 def mean_tokens(candidates: list[Candidates]) -> float:

@@ -42,7 +42,7 @@ class Generate:
     async def __call__(self, table: pa.Table) -> Any:
         ledger = self._stages.ledger
         path = ledger.block(Candidates, self._iteration, _block(table))
-        if not ledger.has(Candidates, path):
+        if not ledger.has(path):
             prompts = from_table(table, Prompt)
             count = self._stages.config.generation.candidates
             await self._stages.generators.call.remote("generate", path, prompts, count, self._snapshot)
@@ -59,7 +59,7 @@ class Judge:
     async def __call__(self, table: pa.Table) -> Any:
         ledger, block = self._stages.ledger, _block(table)
         path = ledger.block(Judged, self._iteration, block)
-        if not ledger.has(Judged, path):
+        if not ledger.has(path):
             await self._stages.rankers.call.remote("judge", ledger.block(Candidates, self._iteration, block), path)
         self._stages.coordinator.progress.remote("judge", table.num_rows)
         yield pa.table({"block": pa.array([block], pa.int32())})

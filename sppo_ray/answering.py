@@ -67,7 +67,7 @@ def stored_answers(scene: Scene, name: str, responses: int) -> list[Candidates] 
     if not scene.stored or scene.ledger is None or not (name == "base" or name.isdecimal()):
         return None
     find_snapshot(name, scene)
-    rows = list(scene.ledger.rows(Candidates, 0 if name == "base" else int(name), "evaluation"))
+    rows = scene.ledger.held_out(0 if name == "base" else int(name))
     complete = len(rows) == len(scene.ledger.prompts(0))
     return rows if rows and complete and len(rows[0].responses) == responses else None
 

@@ -22,6 +22,8 @@ from sppo_ray.snapshots import read_snapshot
 
 log = logging.getLogger(__name__)
 
+HELD_OUT = "evaluation"  # the folder of an iteration's responses to the held-out prompts
+
 # What may differ between two submissions of one run: it changes how fast the numbers come, not what they are.
 FREE_KEYS = (
     "generators",
@@ -60,23 +62,27 @@ class Ledger:
 
     def read(self, kind: type[Record], path: Path) -> list[Record]:
         """The records of a block. Raises `DamagedFile` where they are not what was written."""
-        data = path.read_bytes()
-        digest_file = path.with_name(path.name + ".sha256")
-        if not digest_file.exists() or digest_file.read_text().split()[0] != files.digest_bytes(data):
-            raise DamagedFile(f"{path} does not match its digest")
-        return from_table(pq.read_table(pa.BufferReader(data)), kind)
+        return from_table(pq.read_table(pa.BufferReader(self._verified(path))), kind)
 
-    def has(self, kind: type[Record], path: Path) -> bool:
+    def has(self, path: Path) -> bool:
         """Whether a block is there and whole; a damaged one is renamed to `<name>.damaged` and reported."""
         if not path.exists():
             return False
         try:
-            self.read(kind, path)
+            self._verified(path)
         except DamagedFile as error:
             log.warning("%s: set aside, computed again", error)
             path.rename(path.with_name(path.name + ".damaged"))
             return False
         return True
+
+    @staticmethod
+    def _verified(path: Path) -> bytes:
+        data = path.read_bytes()
+        digest_file = path.with_name(path.name + ".sha256")
+        if not digest_file.exists() or digest_file.read_text().split()[0] != files.digest_bytes(data):
+            raise DamagedFile(f"{path} does not match its digest")
+        return data
 
     def candidates(self, iteration: int, block: int) -> list[Candidates]:
         return self.read(Candidates, self.block(Candidates, iteration, block))
@@ -89,13 +95,17 @@ class Ledger:
         for path in sorted(self.block(kind, iteration, 0, folder).parent.glob("*.parquet")):
             yield from self.read(kind, path)
 
+    def held_out(self, iteration: int) -> list[Candidates]:
+        """The responses of an iteration's snapshot (0: the base) to the held-out prompts, in their order."""
+        return list(self.rows(Candidates, iteration, HELD_OUT))
+
     # Prompts of an iteration, in the order they are trained in; iteration 0 holds the held-out prompts.
 
     def write_prompts(self, iteration: int, prompts: list[Prompt]) -> None:
         self.write(prompts, Prompt, self.iteration(iteration) / "prompts.parquet")
 
     def has_prompts(self, iteration: int) -> bool:
-        return self.has(Prompt, self.iteration(iteration) / "prompts.parquet")
+        return self.has(self.iteration(iteration) / "prompts.parquet")
 
     def prompts(self, iteration: int) -> list[Prompt]:
         return self.read(Prompt, self.iteration(iteration) / "prompts.parquet")

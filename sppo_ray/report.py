@@ -15,8 +15,6 @@ from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Judged
 from sppo_ray.report_page import write_page
 
-HELD_OUT = "evaluation"  # the folder of responses to the held-out prompts
-
 
 def iteration_report(
     ledger: Ledger,
@@ -30,8 +28,8 @@ def iteration_report(
     diagnostics = diagnose(
         zip(ledger.rows(Candidates, iteration), ledger.rows(Judged, iteration), strict=True),
         log,
-        list(ledger.rows(Candidates, iteration, HELD_OUT)),
-        list(ledger.rows(Candidates, 0, HELD_OUT)),
+        ledger.held_out(iteration),
+        ledger.held_out(0),
         temperature=ledger.config().judge.temperature,
     )
     return {

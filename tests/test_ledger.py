@@ -26,7 +26,7 @@ def block(ledger: Ledger) -> Path:
 
 def test_a_block_comes_back_as_it_was_written(ledger: Ledger, block: Path) -> None:
     assert block.name == "00003.parquet" and block.parent.parent.name == "iter-1"
-    assert ledger.has(Prompt, block)
+    assert ledger.has(block)
     assert ledger.read(Prompt, block) == PROMPTS
     assert {path.name for path in block.parent.iterdir()} == {"00003.parquet", "00003.parquet.sha256"}
 
@@ -37,13 +37,13 @@ def test_a_truncated_or_altered_block_is_set_aside(ledger: Ledger, block: Path, 
 
     with pytest.raises(DamagedFile, match=r"00003\.parquet does not match"):
         ledger.read(Prompt, block)
-    assert not ledger.has(Prompt, block)
+    assert not ledger.has(block)
     assert block.with_name("00003.parquet.damaged").exists() and not block.exists()
 
 
 def test_a_block_that_nothing_vouches_for_is_set_aside(ledger: Ledger, block: Path) -> None:
     block.with_name(block.name + ".sha256").unlink()
-    assert not ledger.has(Prompt, block)
+    assert not ledger.has(block)
 
 
 def test_the_same_run_is_continued_and_another_one_refused(ledger: Ledger) -> None:
