@@ -1,12 +1,13 @@
 # make demo    the playground, end to end, on a Ray head of its own
 # make test    all tests            make lint    ruff and mypy
 # make env     the environment (.venv) alone
+# make bench   the speed ratios, into bench.json; BENCH="judge scale" for some of them
 # make lock    resolve the pinned CPU stack anew (requirements/cpu.txt)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint env lock
+.PHONY: demo test lint bench env lock
 
 demo: .venv/.installed
 	$(BIN)/python jobs/demo.py
@@ -18,6 +19,9 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.installed
+	$(BIN)/python -m jobs.bench $(BENCH)
 
 env: .venv/.installed
 

@@ -1,0 +1,23 @@
+"""The parts of `jobs/bench.py`: one module a part, each with `run() -> list[Ratio]`, measured side by side in one process."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One measured ratio against its goal. detail: what it was computed from, and the reason where it falls short."""
+
+    name: str
+    ratio: float
+    goal: float
+    ok: bool
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def at_least(name: str, ratio: float, goal: float, **detail: Any) -> Ratio:
+    return Ratio(name, ratio, goal, ratio >= goal, detail)
+
+
+def at_most(name: str, ratio: float, goal: float, **detail: Any) -> Ratio:
+    return Ratio(name, ratio, goal, ratio <= goal, detail)
