@@ -1,4 +1,4 @@
-"""The loop over iterations: score, train, publish, load, evaluate.
+"""The loop over iterations: score, train, publish, load, evaluate; and how a person pauses, scales and stops it.
 
 In: pools, a ledger with the prompts of each iteration, the base model. Out: published snapshots and the report.
 """
@@ -6,21 +6,26 @@ In: pools, a ledger with the prompts of each iteration, the base model. Out: pub
 import asyncio
 import os
 import time
+from dataclasses import asdict
 from typing import Any
 
 import ray
 from ray.data import DataContext
 
 from actors.evaluation import compare_held_out, sample_held_out
-from actors.pipeline import Stages, prompt_blocks, scored_blocks, training_pairs
+from actors.pipeline import prompt_blocks, scored_blocks, training_pairs
+from actors.scoring import Stages
 from actors.trainer import Job, fit
 from sppo_ray.config import Config
-from sppo_ray.errors import RunFailed
+from sppo_ray.errors import ConfigError, RunFailed, RunStopped, SppoError
 from sppo_ray.evaluation import Rule
 from sppo_ray.ledger import Ledger
 from sppo_ray.progress import RunStatus, new_stages
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.report import iteration_report, run_warnings, write_run_report
+
+WATCH_SECONDS = 1.0
+STOP_SECONDS = 60.0  # that a trainer has to reach its next step and write a checkpoint
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
@@ -33,23 +38,37 @@ class Coordinator:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         DataContext.get_current().enable_progress_bars = False  # the driver prints progress in lines
         self._rule = rule
-        self._status = RunStatus()
+        self._status = RunStatus(iterations=config.iterations)
+        self._pools: dict[str, Any] = {}
+        self._serving: Snapshot = base  # what the generators are to hold
+        self._asleep = False
         self._judged: set[tuple[int, int]] = set()
-        self._failure: BaseException | None = None
-        self._stopped = RunFailed("the trainer ended without publishing a policy")
+        self._granted = 0  # the last optimizer step of this iteration that a train worker may take
+        self._stopping = False
         self._news = asyncio.Condition()
+        self._end: asyncio.Future[None]  # what ends the run before its time
 
     def __repr__(self) -> str:
-        return f"iteration {self._status.iteration} of {self._config.iterations}: {self._status.phase}"
+        return f"Coordinator({self._config.recipe})"
 
     async def run(self, generators: Any, rankers: Any) -> None:
-        """Run every iteration that the ledger does not have yet, on these pools."""
+        """Run every iteration that the ledger does not have yet, on these pools. Raises what ended the run."""
         # The pools come here and not to the constructor: Ray repeats a call with its arguments when the actor restarts.
+        self._pools = {"generators": generators, "rankers": rankers}
+        self._end = asyncio.get_running_loop().create_future()
         stages = Stages(self._config, self._ledger, generators, rankers, ray.get_runtime_context().current_actor)
+        work = [asyncio.ensure_future(self._iterations(stages)), asyncio.ensure_future(self._watch()), self._end]
+        done, rest = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        for other in rest:
+            other.cancel()
+        for finished in done:
+            finished.result()
+
+    async def _iterations(self, stages: Stages) -> None:
         done = self._ledger.finished_iterations()
         snapshot = self._ledger.snapshot(done) or self._base
         self._status.phase = "starting engines"
-        await asyncio.gather(generators.open.remote(snapshot), rankers.open.remote())
+        await self._open(snapshot)
         if done == 0:
             self._status.phase = "evaluating the base"
             await sample_held_out(stages, 0, snapshot)
@@ -60,35 +79,44 @@ class Coordinator:
     async def _iterate(self, stages: Stages, iteration: int, reference: Snapshot) -> Snapshot:
         started = time.time()
         prompts = self._ledger.prompts(iteration)
-        self._status = RunStatus(
-            iteration, "sampling, judging, training", new_stages(len(prompts)), warnings=self._status.warnings
-        )
+        self._begin(iteration, len(prompts))
         snapshot = self._ledger.snapshot(iteration) or await self._train(stages, iteration, reference, prompts)
         self._status.phase = "loading the new policy"
         trained = time.time()
-        await stages.generators.load.remote(snapshot)
+        await self._open(snapshot)
         loaded = time.time()
         self._status.phase = "evaluating"
         await sample_held_out(stages, iteration, snapshot)
         evaluation = await compare_held_out(stages, iteration, self._rule)
         seconds = self._seconds(trained, loaded) | {"evaluate": time.time() - loaded, "total": time.time() - started}
-        engines = {
-            name: [member.pid for member in await pool.status.remote()]
-            for name, pool in (("generators", stages.generators), ("rankers", stages.rankers))
-        }
         self._status.phase = "reporting"
-        report = await asyncio.to_thread(iteration_report, self._ledger, iteration, evaluation, seconds, engines)
+        report = await asyncio.to_thread(
+            iteration_report, self._ledger, iteration, evaluation, seconds, await self._engines(started)
+        )
         self._ledger.write_report(iteration, report)
         self._status.warnings = run_warnings(await asyncio.to_thread(write_run_report, self._ledger))
         return snapshot
 
+    def _begin(self, iteration: int, prompts: int) -> None:
+        self._granted = 0
+        self._status.iteration, self._status.stages = iteration, new_stages(prompts)
+        self._status.step, self._status.set_aside, self._status.trainer_restarts = None, 0, -1
+
     async def _train(self, stages: Stages, iteration: int, reference: Snapshot, prompts: list[Prompt]) -> Snapshot:
-        """Sample, judge and train at the same time; what ends one of them ends all."""
+        """Sample, judge and train: at the same time, or one after the other on the same devices."""
         job = Job(self._config, self._ledger, iteration, reference, len(prompts), stages.coordinator)
-        snapshot, _ = await asyncio.gather(
-            asyncio.to_thread(lambda: fit(job, training_pairs(stages, iteration, len(prompts)))),
-            self._score(stages, iteration, reference, prompts),
-        )
+
+        def train() -> Snapshot:
+            return fit(job, training_pairs(stages, iteration, len(prompts)))
+
+        if self._config.placement == "colocated":
+            self._status.phase = "sampling, judging"
+            await self._score(stages, iteration, reference, prompts)
+            await self._sleep()
+            self._status.phase = "training"
+            return await asyncio.to_thread(train)
+        self._status.phase = "sampling, judging, training"
+        snapshot, _ = await asyncio.gather(asyncio.to_thread(train), self._score(stages, iteration, reference, prompts))
         return snapshot
 
     async def _score(self, stages: Stages, iteration: int, snapshot: Snapshot, prompts: list[Prompt]) -> None:
@@ -102,45 +130,147 @@ class Coordinator:
         try:
             await asyncio.to_thread(score)
         except Exception as error:
-            self._failure = error
-            await self._tell()
-            raise
+            raise _own(error) from error
+        await asyncio.gather(*(pool.rest.remote() for pool in self._pools.values()))
 
-    async def _tell(self, *judged: int) -> None:
+    async def _tell(self, iteration: int, block: int) -> None:
         async with self._news:
-            if judged:
-                self._judged.add((judged[0], judged[1]))
+            self._judged.add((iteration, block))
             self._news.notify_all()
+
+    # The pools
+
+    async def _open(self, snapshot: Snapshot) -> None:
+        self._serving, self._asleep = snapshot, False
+        await asyncio.gather(*(self._open_pool(name) for name in self._pools))
+
+    async def _open_pool(self, name: str) -> None:
+        await self._pools[name].open.remote(self._serving if name == "generators" else None)
+
+    async def _sleep(self) -> None:
+        self._asleep = True
+        await asyncio.gather(*(pool.sleep.remote() for pool in self._pools.values()))
+
+    async def _watch(self) -> None:
+        """Keep the status up to date, and open a pool again whose own process was restarted."""
+        while True:
+            for name, pool in self._pools.items():
+                status = await pool.status.remote()
+                if self._status.pools.get(name) and not status.members:
+                    await self._open_pool(name)
+                    if self._asleep:
+                        await pool.sleep.remote()
+                self._status.pools[name] = status
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _engines(self, since: float) -> dict[str, Any]:
+        """For the report: process ids of the engines, and what was lost on the way since a time."""
+        statuses = {name: await pool.status.remote() for name, pool in self._pools.items()}
+        return {
+            "engine_pids": {name: [member.pid for member in status.members] for name, status in statuses.items()},
+            "losses": [asdict(loss) for status in statuses.values() for loss in status.losses if loss.at >= since],
+            "trainer_restarts": max(0, self._status.trainer_restarts),
+        }
 
     # Called by the stages and by the trainer
 
     async def judged(self, iteration: int, block: int) -> None:
-        """Return when a block of an iteration is judged; raise if that can no longer happen."""
+        """Return when a block of an iteration is judged."""
         async with self._news:
-            await self._news.wait_for(lambda: (iteration, block) in self._judged or self._failure)
-        if (iteration, block) not in self._judged:
-            raise RunFailed(f"iteration {iteration}: sampling and judging stopped: {self._failure}")
+            await self._news.wait_for(lambda: (iteration, block) in self._judged)
 
     async def progress(self, stage: str, count: int) -> None:
         self._status.stages[stage].add(count)
 
+    async def set_aside(self, iteration: int) -> None:
+        """Count the prompts that were set aside, and end the run if they are too many."""
+        prompts = self._ledger.set_aside(iteration)
+        self._status.set_aside = len(prompts)
+        share = len(prompts) / self._status.stages["generate"].total
+        if share > self._config.max_set_aside:
+            await self.fail(
+                RunFailed(
+                    f"iteration {iteration}: engines failed on {len(prompts)} prompts, {share:.1%}; max_set_aside is "
+                    f"{self._config.max_set_aside:.1%}. The last is {prompts[-1].prompt_id}: {prompts[-1].why}"
+                )
+            )
+
+    async def training(self) -> None:
+        self._status.trainer_restarts += 1
+
+    async def may_step(self, step: int) -> bool:
+        """Whether a train worker may take an optimizer step; waits while the run is paused. False: the run is to stop.
+
+        All workers get the same answer for a step, or some would wait in a collective operation for the others.
+        """
+        async with self._news:
+            await self._news.wait_for(lambda: step <= self._granted or self._stopping or not self._status.paused)
+        if step > self._granted and self._stopping:
+            return False
+        self._granted = max(self._granted, step)
+        return True
+
     async def trained(self, numbers: Any, pairs: int) -> None:
         self._status.stages["train"].reach(pairs)
-        self._status.loss = numbers.loss
-
-    async def stop(self, error: RunFailed) -> None:
-        self._stopped = error
-
-    async def stopped_by(self) -> RunFailed:
-        return self._stopped
+        self._status.step = numbers.row()
 
     async def publishing(self) -> None:
         self._status.phase = "publishing"
 
+    async def fail(self, error: SppoError) -> None:
+        """End the run with this error."""
+        if not self._end.done():
+            self._end.set_exception(error)
+
+    # Called by people, through the driver or the gateway
+
     async def status(self) -> RunStatus:
         return self._status
+
+    async def pause(self) -> None:
+        """Start no block and no optimizer step any more, until `resume`; those in progress end."""
+        self._status.paused = True
+        await asyncio.gather(*(pool.pause.remote() for pool in self._pools.values()))
+
+    async def resume(self) -> None:
+        async with self._news:
+            self._status.paused = False
+            self._news.notify_all()
+        await asyncio.gather(*(pool.resume.remote() for pool in self._pools.values()))
+
+    async def stop(self) -> None:
+        """End the run in order: blocks in progress are finished, the trainer writes a checkpoint."""
+        async with self._news:
+            self._stopping = True
+            self._news.notify_all()
+        self._status.phase = "stopping"
+        await asyncio.gather(*(pool.pause.remote() for pool in self._pools.values()))
+        self._late = asyncio.create_task(self._stop_late())
+
+    async def _stop_late(self) -> None:
+        """End a run whose trainer waits for pairs that will not come, or that is not training."""
+        await asyncio.sleep(STOP_SECONDS)
+        await self.fail(RunStopped())
+
+    async def scale(self, pool: str, target: int) -> None:
+        """Have that many members in a pool. Raises `ConfigError` for a pool or a number that cannot be."""
+        if pool not in self._pools:
+            raise ConfigError(f"there is no pool {pool}; there are {' and '.join(self._pools)}")
+        await self._pools[pool].scale.remote(target)
 
     def _seconds(self, trained: float, loaded: float) -> dict[str, float]:
         seconds = {name: stage.seconds for name, stage in self._status.stages.items()}
         last = self._status.stages["train"].last or trained
         return seconds | {"advance": loaded - last}
+
+
+def _own(error: BaseException) -> BaseException:
+    """The project's own exception among the causes of an error, where there is one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(getattr(cause, "cause", None), SppoError):
+            return cause.cause
+        if isinstance(cause, SppoError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return error

@@ -4,12 +4,19 @@ In: the held-out prompts, in the ledger as those of iteration 0. Out: the respon
 """
 
 import asyncio
+import logging
 from typing import Any
 
-from actors.pipeline import Stages
-from sppo_ray.evaluation import Rule, rule_wins, win_rate, wins
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.scoring import Stages, sample_block
+from sppo_ray.errors import BlockFailed
+from sppo_ray.evaluation import Rule, align, rule_wins, win_rate, wins
 from sppo_ray.ledger import HELD_OUT
 from sppo_ray.records import Candidates, Snapshot
+
+log = logging.getLogger(__name__)
 
 
 async def sample_held_out(stages: Stages, iteration: int, snapshot: Snapshot) -> None:
@@ -21,9 +28,7 @@ async def sample_held_out(stages: Stages, iteration: int, snapshot: Snapshot) ->
         path = ledger.block(Candidates, iteration, block, HELD_OUT)
         if not ledger.has(path):
             part = prompts[start : start + config.block]
-            calls.append(
-                stages.generators.call.remote("generate", path, part, config.evaluation.responses, snapshot.name)
-            )
+            calls.append(sample_block(stages, iteration, path, part, config.evaluation.responses, snapshot.name))
     await asyncio.gather(*calls)
 
 
@@ -41,12 +46,13 @@ async def compare_held_out(stages: Stages, iteration: int, rule: Rule | None) ->
     for name, rate in (("base", against_base), ("previous", against_previous)):
         result |= {f"win_rate_vs_{name}": rate["win_rate"], f"win_rate_vs_{name}_interval": rate["interval"]}
     if rule is not None:
-        result["rule_win_rate_vs_base"] = rule_wins(rule, new, base)
+        result["rule_win_rate_vs_base"] = rule_wins(rule, *align(new, base))
     return result
 
 
 async def judge(stages: Stages, new: list[Candidates], old: list[Candidates]) -> dict[str, Any]:
     """Win rate of one list of answers against another to the same prompts: the n-th against the n-th, in both orders."""
+    new, old = align(new, old)  # a prompt that one of them has no answers to was set aside
     calls = []
     for start in range(0, len(new), stages.config.block):
         both = list(
@@ -56,10 +62,27 @@ async def judge(stages: Stages, new: list[Candidates], old: list[Candidates]) ->
             (a.prompt, [mine, other]) for a, b in both for mine, other in zip(a.responses, b.responses, strict=True)
         ]
         prompts, candidates = map(list, zip(*duels, strict=True))
-        calls.append(stages.rankers.call.remote("compare", prompts, candidates))
+        calls.append(_compare(stages, prompts, candidates))
     parts = await asyncio.gather(*calls)
     per_prompt = [row for part in parts for row in wins(part).reshape(-1, len(new[0].responses)).mean(axis=1)]
     return win_rate(per_prompt, seed=stages.config.seed)
+
+
+async def _compare(stages: Stages, prompts: list[str], candidates: list[list[str]]) -> NDArray[np.float32]:
+    """Logits (N, 2, 2) of N duels; one that no judge can do is a tie."""
+    try:
+        logits = await stages.rankers.call.remote("compare", prompts, candidates)
+    except BlockFailed:
+        if len(prompts) == 1:
+            log.warning("no judge can compare the answers to %r: counted as a tie", prompts[0])
+            return np.zeros((1, 2, 2), dtype=np.float32)
+        logits = np.concatenate(
+            [
+                await _compare(stages, *pair)
+                for pair in zip([[p] for p in prompts], [[c] for c in candidates], strict=True)
+            ]
+        )
+    return logits
 
 
 def mean_tokens(candidates: list[Candidates]) -> float:

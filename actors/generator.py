@@ -29,6 +29,9 @@ class GeneratorActor:
     def __repr__(self) -> str:
         return self._name
 
+    def placed(self) -> None:
+        """Answers as soon as the process runs."""
+
     def ready(self) -> tuple[int, str]:
         """Start the engine: here and not in the constructor, which Ray would repeat for ever if it failed."""
         if self._generator is None:
@@ -37,6 +40,12 @@ class GeneratorActor:
 
     def load(self, snapshot: Snapshot) -> None:
         self._generator.load(snapshot)
+
+    def sleep(self) -> None:
+        self._generator.sleep()
+
+    def wake(self) -> None:
+        self._generator.wake()
 
     def generate(self, path: Path, prompts: list[Prompt], candidates: int, snapshot: str) -> None:
         """Sample a block from the snapshot of that name and write it to the ledger under path."""

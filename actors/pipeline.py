@@ -5,16 +5,15 @@ They meet in the ledger, so that sampling starts before the trainer is up and ne
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
+from actors.scoring import Stages, judge_block, sample_block
 from sppo_ray.config import Config
-from sppo_ray.ledger import Ledger
 from sppo_ray.pairing import filler, pair
 from sppo_ray.records import Candidates, Judged, Pair, Prompt, from_table, to_table
 
@@ -22,32 +21,20 @@ BLOCK = pa.field("block", pa.int32())
 PAIR_CALLS = 8  # shares that wait for their prompts or are read ahead
 
 
-@dataclass(frozen=True)
-class Stages:
-    """What the stages of a run need to reach: the ledger, the pools, and the coordinator that counts."""
-
-    config: Config
-    ledger: Ledger
-    generators: Any
-    rankers: Any
-    coordinator: Any
-
-
 class Generate:
-    """Has each block of prompts sampled, unless the ledger has it already. Gives the prompts on."""
+    """Has each block of prompts sampled, unless the ledger has it already. Gives the block's number and size on."""
 
     def __init__(self, stages: Stages, iteration: int, snapshot: str) -> None:
         self._stages, self._iteration, self._snapshot = stages, iteration, snapshot
 
     async def __call__(self, table: pa.Table) -> Any:
-        ledger = self._stages.ledger
-        path = ledger.block(Candidates, self._iteration, _block(table))
-        if not ledger.has(path):
-            prompts = from_table(table, Prompt)
-            count = self._stages.config.generation.candidates
-            await self._stages.generators.call.remote("generate", path, prompts, count, self._snapshot)
+        block = table["block"][0].as_py()
+        path = self._stages.ledger.block(Candidates, self._iteration, block)
+        if not self._stages.ledger.has(path):
+            prompts, count = from_table(table, Prompt), self._stages.config.generation.candidates
+            await sample_block(self._stages, self._iteration, path, prompts, count, self._snapshot)
         self._stages.coordinator.progress.remote("generate", table.num_rows)
-        yield table
+        yield pa.table({"block": pa.array([block], pa.int32()), "prompts": pa.array([table.num_rows], pa.int32())})
 
 
 class Judge:
@@ -57,18 +44,19 @@ class Judge:
         self._stages, self._iteration = stages, iteration
 
     async def __call__(self, table: pa.Table) -> Any:
-        ledger, block = self._stages.ledger, _block(table)
-        path = ledger.block(Judged, self._iteration, block)
-        if not ledger.has(path):
-            await self._stages.rankers.call.remote("judge", ledger.block(Candidates, self._iteration, block), path)
-        self._stages.coordinator.progress.remote("judge", table.num_rows)
-        yield pa.table({"block": pa.array([block], pa.int32())})
+        block, prompts = table["block"][0].as_py(), table["prompts"][0].as_py()
+        paths = [self._stages.ledger.block(kind, self._iteration, block) for kind in (Candidates, Judged)]
+        if not self._stages.ledger.has(paths[1]):
+            await judge_block(self._stages, self._iteration, *paths)
+        self._stages.coordinator.progress.remote("judge", prompts)
+        yield table.select(["block"])
 
 
 class Pairs:
-    """Gives the pairs of one worker's share of a batch, once their prompts are judged; fills the last up with weight 0.
+    """Gives the pairs of one worker's share of a batch, once their prompts are judged; fills up with rows of weight 0.
 
-    A share is rows [n * size, (n + 1) * size) of the iteration, in the order of its prompts.
+    A share is prompts [n * size, (n + 1) * size) of the iteration, in their order. A prompt that was set aside has a
+    row of weight 0, and so have the places after the last prompt.
     """
 
     def __init__(self, stages: Stages, iteration: int, prompts: int) -> None:
@@ -87,9 +75,17 @@ class Pairs:
         yield to_table(rows + [filler()] * (self._size - len(rows)), Pair)
 
     def _read(self, block: int) -> list[Pair]:
-        candidates = self._stages.ledger.candidates(self._iteration, block)
-        judged = self._stages.ledger.judged(self._iteration, block)
-        return [pair(*rows, self._stages.config) for rows in zip(candidates, judged, strict=True)]
+        candidates = {row.prompt_id: row for row in self._stages.ledger.candidates(self._iteration, block)}
+        judged = {row.prompt_id: row for row in self._stages.ledger.judged(self._iteration, block)}
+        each = self._stages.config.block
+        return [
+            pair(candidates[name], judged[name], self._stages.config) if name in judged else filler()
+            for name in self._names[block * each : (block + 1) * each]
+        ]
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return [prompt.prompt_id for prompt in self._stages.ledger.prompts(self._iteration)]
 
 
 def prompt_blocks(prompts: list[Prompt], size: int) -> list[pa.Table]:
@@ -150,7 +146,3 @@ def _stage(calls: int) -> dict[str, Any]:
             size=1, max_tasks_in_flight_per_actor=calls + 1, max_concurrent_calls_per_actor=calls
         ),
     }
-
-
-def _block(table: pa.Table) -> int:
-    return table["block"][0].as_py()

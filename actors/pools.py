@@ -5,7 +5,9 @@ They live as long as the process that made them.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
+
+import ray
 
 from actors import generator, ranker
 from actors.pool import Pool
@@ -28,7 +30,7 @@ def start_generators(config: Config, model: Snapshot, stop_token_ids: list[int],
 
     build = partial(VLLMGenerator, config, model, stop_token_ids)
     start = partial(generator.start, config, build, ledger)
-    return Pool.remote("generator", start, config.generators.max, config.generators.blocks)
+    return Pool.remote("generator", start, config.generators, partial(room, config, "generators"))
 
 
 def start_rankers(config: Config, ledger: Ledger) -> Any:
@@ -45,4 +47,30 @@ def start_rankers(config: Config, ledger: Ledger) -> Any:
         candidate_max_length=judge.candidate_max_length,
     )
     start = partial(ranker.start, config, build, ledger)
-    return Pool.remote("ranker", start, config.rankers.max, config.rankers.blocks)
+    return Pool.remote("ranker", start, config.rankers, partial(room, config, "rankers"))
+
+
+def room(config: Config, pool: Literal["generators", "rankers"]) -> int:
+    """How many members of a pool the cluster can hold beside the trainers and the other pool's smallest size.
+
+    A pool that took more would leave a trainer that starts, or starts again, waiting for ever.
+    """
+    mine, other = config.generators, config.rankers
+    if pool == "rankers":
+        mine, other = other, mine
+    training, resources = config.training, most_resources()
+    rooms = [mine.max]
+    for resource, each, others in (
+        ("CPU", mine.cpus, training.workers * training.cpus + other.min * other.cpus),
+        ("GPU", mine.gpus, training.workers * training.gpus + other.min * other.gpus),
+    ):
+        if each:
+            rooms.append(int((resources.get(resource, 0.0) - others) / each + 1e-6))
+    return min(rooms)
+
+
+def most_resources() -> dict[str, float]:
+    """The most that the cluster can hold: what is there now, or what its autoscaler may bring up."""
+    now: dict[str, float] = ray.cluster_resources()
+    later = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return {name: max(now.get(name, 0.0), later.get(name, 0.0)) for name in {*now, *later}}

@@ -33,11 +33,20 @@ class RankerActor:
     def __repr__(self) -> str:
         return self._name
 
+    def placed(self) -> None:
+        """Answers as soon as the process runs."""
+
     def ready(self) -> tuple[int, None]:
         """Start the engine: here and not in the constructor, which Ray would repeat for ever if it failed."""
         if self._judge is None:
             self._judge = self._build()
         return os.getpid(), None
+
+    def sleep(self) -> None:
+        self._judge.sleep()
+
+    def wake(self) -> None:
+        self._judge.wake()
 
     def judge(self, candidates: Path, judged: Path) -> None:
         """Compare the candidates of a block, all ordered pairs, and write what follows from it to the ledger."""

@@ -5,7 +5,6 @@ In: the pairs of the iteration, as they are judged. Out: the published snapshot.
 
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ray.data import Dataset, ExecutionOptions
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
+    CheckpointUploadMode,
     DataConfig,
     FailureConfig,
     RunConfig,
@@ -29,7 +29,7 @@ from actors.pipeline import share_size, steps_an_epoch
 from sppo_ray import files
 from sppo_ray.cards import model_card
 from sppo_ray.config import Config
-from sppo_ray.errors import RunFailed
+from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.ledger import Ledger
 from sppo_ray.records import Pair, Snapshot, from_table
 
@@ -79,19 +79,36 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
         rank, cause = next(iter(error.worker_failures.items()))
         raise RunFailed(f"iteration {job.iteration}, train worker {rank}: {type(cause).__name__}: {cause}") from error
     snapshot = job.ledger.snapshot(job.iteration)
-    if snapshot is None:
-        raise ray.get(job.coordinator.stopped_by.remote())
+    if snapshot is None:  # the workers end without one only where the coordinator told them to
+        raise RunStopped
     shutil.rmtree(job.ledger.root / "checkpoints")
     return snapshot
 
 
 def work(settings: dict[str, Any]) -> None:
-    """One train worker. What a restart cannot mend (a `RunFailed`) ends all workers in order; the rest Ray restarts."""
+    """One train worker. What a restart cannot mend (a `RunFailed`) ends the run; the rest Ray restarts."""
     job: Job = settings["job"]
     try:
         _train(job)
     except RunFailed as error:
-        ray.get(job.coordinator.stop.remote(error))
+        ray.get(job.coordinator.fail.remote(error))
+        raise
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        training = job.config.training
+        message = (
+            f"iteration {job.iteration}, train worker {ray.train.get_context().get_world_rank()}: out of memory: {error}\n"
+            f"Lower training.micro_batch_size ({training.micro_batch_size}) or policy.max_length, raise training.workers "
+            f"({training.workers}), or set training.gradient_checkpointing=true "
+            f"({str(training.gradient_checkpointing).lower()} now); the same command then continues the run"
+        )
+        ray.get(job.coordinator.fail.remote(RunFailed(message)))
+        raise
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
 
 
 def _train(job: Job) -> None:
@@ -100,6 +117,8 @@ def _train(job: Job) -> None:
 
     policy = TrainablePolicy(job.config, job.reference.uri, job.steps, get_device())
     first = ray.train.get_context().get_world_rank() == 0
+    if first:
+        job.coordinator.training.remote()
     recompute = job.config.training.reference == "recompute"
     recomputed = [policy.recompute(pairs) for pairs in _batches(job.config)] if recompute else []
     log = _restore(policy)
@@ -108,6 +127,9 @@ def _train(job: Job) -> None:
     )
     # A restarted trainer reads what was trained before its checkpoint once more, and leaves it out.
     for pairs in itertools.islice(batches, policy.steps_done, None):
+        if not ray.get(job.coordinator.may_step.remote(policy.steps_done + 1)):
+            _checkpoint(policy, log)
+            return
         numbers = policy.step(pairs)
         log.append(numbers.row())
         if first:
@@ -131,9 +153,15 @@ def _restore(policy: Any) -> list[dict[str, Any]]:
 
 
 def _checkpoint(policy: Any, log: list[dict[str, Any]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        policy.save(Path(folder), log)
-        ray.train.report({"step": policy.steps_done}, checkpoint=Checkpoint.from_directory(folder))
+    """Write a checkpoint straight into the run's storage, every worker its part, and have Ray Train take note of it."""
+    storage = ray.train.get_context().get_storage()
+    folder = Path(storage.experiment_fs_path) / f"step-{policy.steps_done}"
+    policy.save(folder, log)
+    ray.train.report(
+        {"step": policy.steps_done},
+        checkpoint=Checkpoint(str(folder)),
+        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+    )
 
 
 def _batches(config: Config) -> Iterator[list[Pair]]:

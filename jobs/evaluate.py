@@ -201,7 +201,8 @@ def cluster(scene: "Scene") -> Iterator[Path]:
     """Ray, joined and found large enough for the pools, and a folder for answers that every node reaches."""
     import ray
 
-    from jobs.sppo import connect, default_root, most_resources
+    from actors.pools import most_resources
+    from jobs.sppo import connect, default_root
     from sppo_ray.preparation import check_cluster
 
     connect()

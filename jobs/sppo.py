@@ -2,7 +2,7 @@
 
     python jobs/sppo.py [--recipe NAME | --config FILE] [--run-dir DIR] [--plan] [key.path=value ...]
 
-Without arguments it runs the playground. Exit status: 0 done, 1 the run failed, 2 the input is at fault.
+Without arguments it runs the playground. Exit status: 0 done, 1 the run failed, 2 the input is at fault, 3 stopped on request.
 """
 
 import argparse
@@ -18,9 +18,9 @@ import ray
 from rich.console import Console
 
 from actors.coordinator import Coordinator
-from actors.pools import start_pools
+from actors.pools import most_resources, start_pools
 from sppo_ray.config import Config, load_config
-from sppo_ray.errors import SppoError, UserError
+from sppo_ray.errors import RunStopped, SppoError, UserError
 from sppo_ray.ledger import Ledger
 from sppo_ray.plan import plan
 from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
@@ -49,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if ledger.finished_iterations() < config.iterations:
             run(preparation, ledger)
+    except RunStopped as error:
+        say(str(error.cause))
+        return 3
     except (SppoError, ray.exceptions.RayError) as error:
         failure = root / "failure.txt"
         failure.write_text(str(error))
@@ -99,18 +102,15 @@ def connect() -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
 
 
-def most_resources() -> dict[str, float]:
-    """The most that the cluster can ever hold: what is there now, or what its autoscaler may bring up."""
-    now: dict[str, float] = ray.cluster_resources()
-    later = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return {name: max(now.get(name, 0.0), later.get(name, 0.0)) for name in {*now, *later}}
-
-
 def run(preparation: Preparation, ledger: Ledger) -> None:
-    """Start pools and coordinator, and follow the run to its end. They live as long as this process."""
+    """Start pools and coordinator, and follow the run to its end; nothing of it stays behind."""
     pools = start_pools(preparation, ledger)
     coordinator = Coordinator.remote(preparation.config, ledger, preparation.base, preparation.rule)
-    follow(coordinator, coordinator.run.remote(*pools))
+    try:
+        follow(coordinator, coordinator.run.remote(*pools))
+    finally:  # also where the job is told to stop: Ray raises SystemExit here
+        for actor in (coordinator, *pools):
+            ray.kill(actor)
 
 
 def follow(coordinator: Any, finished: Any) -> None:

@@ -87,6 +87,9 @@ class Pool(Section):
     cpus: float = 1.0  # an actor
     gpus: float = 1.0  # an actor
     blocks: Positive = 2  # in flight on one actor, so that its engine never runs dry
+    shrink_idle: bool = False  # back to `min` while there is nothing for the pool to do
+    hang_seconds: PositiveFloat = 1800.0  # an actor that takes longer to start or for a block is killed and replaced
+    tries: Positive = 3  # of a block, and then of each of its prompts, before a prompt is set aside
 
 
 class Evaluation(Section):
@@ -106,6 +109,9 @@ class Config(Section):
     judge: Judge
     training: Training
     evaluation: Evaluation = Evaluation()
+    # disaggregated: engines and trainer side by side, each on its own devices. colocated: the same devices in turn.
+    placement: Literal["disaggregated", "colocated"] = "disaggregated"
+    max_set_aside: Share = 0.01  # of an iteration's prompts that engines fail on; more end the run
     generators: Pool = Pool()
     rankers: Pool = Pool()
 

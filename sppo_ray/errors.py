@@ -47,3 +47,22 @@ class SnapshotMismatch(RunFailed):
 
 class DamagedFile(RunFailed):
     """A file of the run folder does not match its digest."""
+
+
+class EngineFailed(RunFailed):
+    """An engine is beyond repair: its pool replaces it."""
+
+
+class BlockFailed(RunFailed):
+    """A piece of work failed on engine after engine."""
+
+
+class RunStopped(RunFailed):
+    """The run was asked to stop. The same command continues it."""
+
+    def __init__(self, message: str = "stopped on request; the same command continues the run") -> None:
+        super().__init__(message)
+
+
+class PoolAsleep(RunFailed):
+    """No engine of a pool serves at the moment."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sppo_ray.errors import SnapshotMismatch
+from sppo_ray.errors import EngineFailed, SnapshotMismatch
 from sppo_ray.records import Candidates, Prompt, Snapshot
 
 
@@ -20,12 +20,15 @@ class FakeGenerator:
 
     def __init__(self, snapshot: Snapshot, seconds: float = 0.0, vocabulary: int = 64) -> None:
         self._snapshot, self._seconds, self._vocabulary = snapshot, seconds, vocabulary
+        self._asleep = False
 
     @property
     def snapshot(self) -> Snapshot:
         return self._snapshot
 
     def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
+        if self._asleep:
+            raise EngineFailed("the generator is asleep")
         if snapshot != self._snapshot.name:
             raise SnapshotMismatch(f"the generator holds {self._snapshot.name}, the work asks for {snapshot}")
         time.sleep(self._seconds)
@@ -33,6 +36,12 @@ class FakeGenerator:
 
     def load(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+
+    def sleep(self) -> None:
+        self._asleep = True
+
+    def wake(self) -> None:
+        self._asleep = False
 
     def _answer(self, prompt: Prompt, candidates: int) -> Candidates:
         chance = random.Random(f"{self._snapshot.name} {prompt.prompt_id}")
@@ -64,6 +73,12 @@ class FakeJudge:
 
     def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         return np.zeros(len(prompts), dtype=np.float32)
+
+    def sleep(self) -> None:
+        """A fake holds no device memory."""
+
+    def wake(self) -> None:
+        """A fake is always awake."""
 
     @staticmethod
     def _score(text: str) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sppo_ray.config import Config
-from sppo_ray.errors import SnapshotMismatch
+from sppo_ray.errors import EngineFailed, SnapshotMismatch
 from sppo_ray.records import Candidates, Prompt, Snapshot
 
 
@@ -29,6 +29,12 @@ class Generator(Protocol):
     def load(self, snapshot: Snapshot) -> None:
         """Take another policy's weights in place, after the requests in flight."""
 
+    def sleep(self) -> None:
+        """Give up the device memory, weights included, after the requests in flight. What is asked of it next is `wake`."""
+
+    def wake(self) -> None:
+        """Take the device memory again; a policy has to be loaded before the next request."""
+
 
 @dataclass
 class _Request:
@@ -42,6 +48,7 @@ class VLLMGenerator:
 
     def __init__(self, config: Config, snapshot: Snapshot, stop_token_ids: list[int]) -> None:
         on_gpu = _environment()
+        self._sleeps = on_gpu and config.placement == "colocated"
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -57,14 +64,15 @@ class VLLMGenerator:
                 tensor_parallel_size=config.generation.tensor_parallel,
                 gpu_memory_utilization=config.generation.gpu_memory_utilization,
                 enforce_eager=not on_gpu,
+                enable_sleep_mode=self._sleeps,
                 seed=config.seed,
                 disable_log_stats=True,
             )
         )
-        self._inbox: queue.SimpleQueue[_Request | tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Request | tuple[Callable[[], Any], Future[None]]] = queue.SimpleQueue()
         self._waiting: dict[str, _Request] = {}
         self._count = 0
-        self._failure: Exception | None = None
+        self._failure: EngineFailed | None = None
         threading.Thread(target=self._serve, name="vllm-engine", daemon=True).start()
 
     @property
@@ -81,8 +89,19 @@ class VLLMGenerator:
         return done
 
     def load(self, snapshot: Snapshot) -> None:
+        self._between_requests(lambda: self._reload(snapshot))
+
+    def sleep(self) -> None:
+        if self._sleeps:  # vLLM has no sleep mode for a CPU, whose memory is not what engine and trainer compete for
+            self._between_requests(lambda: self._engine.sleep(level=2))
+
+    def wake(self) -> None:
+        if self._sleeps:
+            self._between_requests(lambda: self._engine.wake_up())
+
+    def _between_requests(self, work: Callable[[], Any]) -> None:
         done: Future[None] = Future()
-        self._inbox.put((lambda: self._reload(snapshot), done))
+        self._inbox.put((work, done))
         done.result()
 
     def _reload(self, snapshot: Snapshot) -> None:
@@ -92,7 +111,7 @@ class VLLMGenerator:
         self._snapshot = snapshot
 
     def _serve(self) -> None:
-        load: tuple[Callable[[], None], Future[None]] | None = None
+        load: tuple[Callable[[], Any], Future[None]] | None = None
         while True:
             # What comes after a load waits for it: it is to be sampled from the loaded policy.
             while load is None and not (self._waiting and self._inbox.empty()):
@@ -112,9 +131,9 @@ class VLLMGenerator:
             finished = self._engine.step()
         except Exception as error:
             # The engine is beyond repair: callers learn why, now and later, and the owner replaces it.
-            self._failure = error
+            self._failure = EngineFailed(f"{type(error).__name__}: {error}")
             for request in self._waiting.values():
-                request.future.set_exception(error)
+                request.future.set_exception(self._failure)
             self._waiting.clear()
             return
         for output in finished:
@@ -122,7 +141,7 @@ class VLLMGenerator:
             request.future.set_result(self._candidates(request.prompt, output))
 
     @staticmethod
-    def _call(function: Callable[[], None], done: Future[None]) -> None:
+    def _call(function: Callable[[], Any], done: Future[None]) -> None:
         try:
             function()
         except Exception as error:

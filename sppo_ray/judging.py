@@ -29,6 +29,12 @@ class Judge(Protocol):
         """Of the same: (N,) shares of a prompt's comparisons in which it or one of the two responses was cut."""
         ...
 
+    def sleep(self) -> None:
+        """Give up the device memory until `wake`."""
+        ...
+
+    def wake(self) -> None: ...
+
 
 class PairRM:
     """A PairRM checkpoint, the scores of llm-blender's `Blender.rank(..., batch_size=1)` at any batch size.
@@ -56,6 +62,7 @@ class PairRM:
         on_cpu = torch.device(device).type == "cpu"
         dtype = dtype or ("float32" if on_cpu else "float16")
         self._model = PairRMModel(settings, device, getattr(torch, dtype))
+        self._device = device
         self._as_tensor = torch.from_numpy
         self._batch_tokens = batch_tokens
         self._source_max_length = source_max_length or settings.source_max_length
@@ -82,6 +89,12 @@ class PairRM:
         parts = self._encode(prompts, candidates)
         cut = parts.source_cut[:, None, None] | parts.cut[:, :, None] | parts.cut[:, None, :]
         return cut[:, ~np.eye(parts.cut.shape[1], dtype=bool)].mean(axis=1, dtype=np.float32)
+
+    def sleep(self) -> None:
+        self._model.to("cpu")
+
+    def wake(self) -> None:
+        self._model.to(self._device)
 
     def _encode(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> "_Parts":
         each = len(candidates[0])

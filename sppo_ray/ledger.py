@@ -6,7 +6,7 @@ In: blocks of records, reports. Out: the same, verified by digest; a damaged fil
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 from sppo_ray import files
 from sppo_ray.config import Config
 from sppo_ray.errors import DamagedFile, RunFolderError
-from sppo_ray.records import Candidates, Judged, Prompt, Record, Snapshot, from_table, to_table
+from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside, Snapshot, from_table, to_table
 from sppo_ray.snapshots import read_snapshot
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ HELD_OUT = "evaluation"  # the folder of an iteration's responses to the held-ou
 
 # What may differ between two submissions of one run: it changes how fast the numbers come, not what they are.
 FREE_KEYS = (
+    "placement",
+    "max_set_aside",
     "generators",
     "rankers",
     "training.cpus",
@@ -95,9 +97,34 @@ class Ledger:
         for path in sorted(self.block(kind, iteration, 0, folder).parent.glob("*.parquet")):
             yield from self.read(kind, path)
 
+    def scored(self, iteration: int) -> Iterator[tuple[Candidates, Judged]]:
+        """Candidates and judgement of every prompt of an iteration that has both, in the order of its prompts."""
+        candidates = self.rows(Candidates, iteration)
+        for judged in self.rows(Judged, iteration):
+            yield next(row for row in candidates if row.prompt_id == judged.prompt_id), judged
+
     def held_out(self, iteration: int) -> list[Candidates]:
         """The responses of an iteration's snapshot (0: the base) to the held-out prompts, in their order."""
         return list(self.rows(Candidates, iteration, HELD_OUT))
+
+    # Prompts that engines fail on: named in a file of their block, and in no block.
+
+    def write_set_aside(self, path: Path, prompts: list[SetAside]) -> None:
+        """Say which prompts of a block were left out. path: of the block, which is written after this."""
+        files.write_json(self._set_aside(path.parent) / f"{path.stem}.json", [asdict(prompt) for prompt in prompts])
+
+    def set_aside(self, iteration: int) -> list[SetAside]:
+        """The training prompts of an iteration that were left out, in the order of its prompts."""
+        return [
+            SetAside(**row)
+            for kind in (Candidates, Judged)
+            for path in sorted(self._set_aside(self.block(kind, iteration, 0).parent).glob("*.json"))
+            for row in json.loads(path.read_text())
+        ]
+
+    @staticmethod
+    def _set_aside(folder: Path) -> Path:
+        return folder.with_name(f"{folder.name}-set-aside")
 
     # Prompts of an iteration, in the order they are trained in; iteration 0 holds the held-out prompts.
 

@@ -60,6 +60,15 @@ class PairRMModel:
         self._encoder: Any = encoder.encoder
         self._positions = [_position_projections(layer.attention.self, self._encoder) for layer in self._encoder.layer]
 
+    def to(self, device: str) -> None:
+        """Move the network to a device and leave no memory behind on the one before."""
+        if torch.device(device) == self._device:
+            return
+        self._ranker.to(device)
+        self._positions = [(key.to(device), query.to(device)) for key, query in self._positions]
+        self._device = torch.device(device)
+        torch.cuda.empty_cache()
+
     @torch.inference_mode()
     def margins(self, ids: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
         """(rows,) logits that the left candidate beats the right one.

@@ -1,10 +1,11 @@
-"""How far the stages of an iteration are.
+"""What a run says of itself while it runs: its phase, how far the stages are, how the pools do.
 
-In: counts, as stages finish work. Out: a line a stage for people (a bar, the rate, the time left), seconds for the report.
+In: counts, as stages finish work. Out: records for the log, the service and the metrics; seconds for the report.
 """
 
 import time
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -49,15 +50,69 @@ class Stage:
         return str(meter)
 
 
+MemberState = Literal["starting", "up", "asleep", "draining", "failed"]
+
+
+@dataclass(frozen=True)
+class MemberStatus:
+    """One engine actor of a pool. load: calls in flight.  failure: why it cannot start, where that is so."""
+
+    name: str
+    state: MemberState
+    pid: int | None
+    load: int
+    restarts: int
+    snapshot: str | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A member that died or was replaced. calls: the work in flight on it, done again elsewhere.  seconds: until it served again."""
+
+    member: str
+    at: float  # seconds since the epoch
+    why: str
+    calls: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class PoolStatus:
+    """target: members that the pool is to have, between min and max.  waiting: calls that no member has taken yet."""
+
+    name: str
+    target: int
+    min: int
+    max: int
+    waiting: int
+    members: list[MemberStatus]
+    losses: list[Loss]
+
+
 @dataclass
 class RunStatus:
-    """What the coordinator says of the run. phase is a word for people; warnings are those of all iterations so far."""
+    """What the coordinator says of the run. phase is a word for people; warnings are those of all iterations so far.
+
+    step: the numbers of the last optimizer step.  pools: `generators` and `rankers`.  set_aside: prompts of this
+    iteration that no engine could do.  trainer_restarts: of this iteration.
+    """
 
     iteration: int = 0
+    iterations: int = 0
     phase: str = "starting"
+    paused: bool = False
     stages: dict[str, Stage] = field(default_factory=dict)
-    loss: float | None = None
+    step: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
+    pools: dict[str, PoolStatus] = field(default_factory=dict)
+    set_aside: int = 0
+    trainer_restarts: int = 0
+
+    @property
+    def loss(self) -> float | None:
+        return self.step["loss"] if self.step else None
 
 
 def new_stages(prompts: int) -> dict[str, Stage]:

@@ -64,6 +64,15 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class SetAside:
+    """A prompt that engines failed on again and again. stage: "generate" or "judge".  why: what each of them said."""
+
+    prompt_id: str
+    stage: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Response:
     """One trained response: its tokens, the reference log-probability of each, and its regression target's win rate."""
 

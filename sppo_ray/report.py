@@ -3,6 +3,7 @@
 In: the ledger. Out: `report.json` of an iteration; of the run that, the page, the model cards, and the table at the end.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -12,7 +13,6 @@ from sppo_ray import files
 from sppo_ray.cards import write_cards
 from sppo_ray.diagnostics import diagnose
 from sppo_ray.ledger import Ledger
-from sppo_ray.records import Candidates, Judged
 from sppo_ray.report_page import write_page
 
 
@@ -21,12 +21,15 @@ def iteration_report(
     iteration: int,
     evaluation: dict[str, Any],
     seconds: dict[str, float],
-    engines: dict[str, list[int]],
+    engines: dict[str, Any],
 ) -> dict[str, Any]:
-    """The report of one iteration: what the evaluation, the clock, the training log and the diagnostics say."""
+    """The report of one iteration: what the evaluation, the clock, the training log and the diagnostics say.
+
+    engines: what the coordinator says of them: process ids, what was lost, restarts of the trainer.
+    """
     log = ledger.training_rows(iteration)
     diagnostics = diagnose(
-        zip(ledger.rows(Candidates, iteration), ledger.rows(Judged, iteration), strict=True),
+        ledger.scored(iteration),
         log,
         ledger.held_out(iteration),
         ledger.held_out(0),
@@ -43,7 +46,8 @@ def iteration_report(
         "pairs": sum(row["pairs"] for row in log),
         "steps": len(log),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "engine_pids": engines,
+        **engines,
+        "set_aside": [asdict(prompt) for prompt in ledger.set_aside(iteration)],
         "diagnostics": diagnostics.row(),
     }
 

@@ -10,8 +10,10 @@ import ray
 from ray.data import DataContext, ExecutionOptions
 
 from actors import generator, ranker
-from actors.pipeline import Stages, prompt_blocks, scored_blocks, training_pairs
+from actors.pipeline import prompt_blocks, scored_blocks, training_pairs
 from actors.pool import Pool
+from actors.scoring import Stages
+from sppo_ray.config import Pool as Settings
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 BASE = Snapshot(0, "base")
 CONFIG = load_config(overrides=["block=4", "generators.cpus=0.1", "rankers.cpus=0.1"])
+POOL = Settings()
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [1, 2, number]) for number in range(10)]
 
 
@@ -50,9 +53,10 @@ class Counter:
 @pytest.fixture
 def stages(tmp_path: Path) -> Stages:
     ledger = Ledger(tmp_path)
+    ledger.write_prompts(1, PROMPTS)
     pools = [
-        Pool.remote("generator", partial(generator.start, CONFIG, partial(FakeGenerator, BASE), ledger), 1, 2),
-        Pool.remote("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), 1, 2),
+        Pool.remote("generator", partial(generator.start, CONFIG, partial(FakeGenerator, BASE), ledger), POOL),
+        Pool.remote("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), POOL),
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
     return Stages(CONFIG, ledger, *pools, Counter.remote())

@@ -12,6 +12,7 @@ import ray
 
 from actors import generator
 from actors.pool import Pool
+from sppo_ray.config import Pool as Settings
 from sppo_ray.config import load_config
 from sppo_ray.errors import RunFailed
 from sppo_ray.fakes import FakeGenerator
@@ -26,7 +27,7 @@ PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [1, number]) for number in r
 
 
 def open_pool(ledger: Ledger, build: Any, size: int = 2) -> Any:
-    pool = Pool.remote("generator", partial(generator.start, CONFIG, build, ledger), size, blocks=2)
+    pool = Pool.remote("generator", partial(generator.start, CONFIG, build, ledger), Settings(min=size, max=size))
     ray.get(pool.open.remote(BASE))
     return pool
 
@@ -34,7 +35,7 @@ def open_pool(ledger: Ledger, build: Any, size: int = 2) -> Any:
 def members_up(pool: Any, count: int) -> list[Any]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        members = [member for member in ray.get(pool.status.remote()) if member.up]
+        members = [member for member in ray.get(pool.status.remote()).members if member.state == "up"]
         if len(members) == count:
             return members
         time.sleep(0.1)
@@ -61,7 +62,7 @@ def test_work_of_a_killed_member_is_done_all_the_same(tmp_path: Path) -> None:
 def test_a_restarted_member_holds_the_current_snapshot(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     pool = open_pool(ledger, partial(FakeGenerator, BASE), size=1)
-    ray.get(pool.load.remote(NEXT))
+    ray.get(pool.open.remote(NEXT))
     os.kill(members_up(pool, 1)[0].pid, signal.SIGKILL)
     path = ledger.block(Candidates, 2, 0)
     ray.get(pool.call.remote("generate", path, PROMPTS, 5, "iter-1"))

@@ -16,6 +16,7 @@ from actors import generator, ranker
 from actors.coordinator import Coordinator
 from actors.pool import Pool
 from sppo_ray.config import Config, load_config
+from sppo_ray.config import Pool as Settings
 from sppo_ray.errors import ReferenceMismatch
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
@@ -24,6 +25,7 @@ from sppo_ray.records import Prompt, Snapshot
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
+POOL = Settings()
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number % 50]) for number in range(250)]
 CONFIG = load_config(
     overrides=[
@@ -44,8 +46,8 @@ def start(root: Path, model: Path, config: Config = CONFIG) -> tuple[Ledger, Any
     ledger.write_prompts(0, [])
     ledger.write_prompts(1, PROMPTS)
     pools = [
-        Pool.remote("generator", partial(generator.start, config, partial(FakeGenerator, base), ledger), 1, 2),
-        Pool.remote("ranker", partial(ranker.start, config, FakeJudge, ledger), 1, 2),
+        Pool.remote("generator", partial(generator.start, config, partial(FakeGenerator, base), ledger), POOL),
+        Pool.remote("ranker", partial(ranker.start, config, FakeJudge, ledger), POOL),
     ]
     coordinator = Coordinator.remote(config, ledger, base, None)
     return ledger, coordinator, coordinator.run.remote(*pools)
