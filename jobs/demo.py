@@ -54,13 +54,15 @@ def main(arguments: list[str]) -> int:
             stop(head)
 
 
-def start_head(port: int, environment: dict[str, str], log: Path, folder: str) -> subprocess.Popen[bytes]:
+def start_head(
+    port: int, environment: dict[str, str], log: Path, folder: str, gcs_port: int | None = None
+) -> subprocess.Popen[bytes]:
     """A Ray head in the foreground of a process of our own: stopping that stops this head and no other on the machine.
 
     Its files go to a folder of its own, so that no later `ray.init()` takes it for the machine's running cluster.
     """
     log.parent.mkdir(exist_ok=True)
-    command = ["start", "--head", "--block", "--port", str(free_port()), "--dashboard-port", str(port)]
+    command = ["start", "--head", "--block", "--port", str(gcs_port or free_port()), "--dashboard-port", str(port)]
     command += ["--dashboard-agent-listen-port", str(free_port())]  # another Ray of this machine has the default one
     limits = ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats", "--temp-dir", folder]
     with log.open("wb") as file:

@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         if ledger.finished_iterations() < config.iterations:
-            run(preparation, ledger)
+            run(preparation, ledger, start_pools(preparation, ledger))
     except RunStopped as error:
         say(str(error.cause))
         return 3
@@ -102,9 +102,8 @@ def connect() -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
 
 
-def run(preparation: Preparation, ledger: Ledger) -> None:
-    """Start pools and coordinator, and follow the run to its end; nothing of it stays behind."""
-    pools = start_pools(preparation, ledger)
+def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> None:
+    """Start a coordinator on these generators and rankers, and follow the run to its end; nothing of it stays behind."""
     coordinator = Coordinator.remote(preparation.config, ledger, preparation.base, preparation.rule)
     try:
         follow(coordinator, coordinator.run.remote(*pools))

@@ -1,0 +1,213 @@
+"""Seeded runs with fake engines and the real trainer in which random processes are killed, each held against a quiet run.
+
+    python -m tests.cluster.chaos [--runs 50] [--seed 0] [--real] [--output chaos.json]
+
+Every run ends by itself or by submitting its driver again; then every prompt is judged once, every pair trained once,
+pairs and training log are those of the quiet run, and every snapshot has its digests. --real adds a playground run with
+vLLM and PairRM in which one process of each kind is killed.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from jobs import demo
+from sppo_ray.errors import DamagedFile
+from sppo_ray.ledger import Ledger
+from sppo_ray.records import Candidates, Judged
+from sppo_ray.snapshots import verify
+
+ROOT = Path(__file__).parents[2]
+ITERATIONS = 2
+RUN_SECONDS = 600
+# Of a process, as `ps` shows it. The driver is known by its process id.
+TITLES = {
+    "generator": "ray::GeneratorActor",
+    "ranker": "ray::RankerActor",
+    "train worker": "ray::RayTrainWorker",
+    "coordinator": "ray::Coordinator",
+}
+KINDS = [*TITLES, "driver"]
+
+
+@dataclass
+class Outcome:
+    """What one run came to. lost, doubled: judged prompts.  torn: blocks and snapshots that are not what was written."""
+
+    seconds: float
+    kills: list[str] = field(default_factory=list)
+    lost: int = 0
+    doubled: int = 0
+    torn: int = 0
+    different_pairs: int = 0
+
+
+class Head:
+    """A Ray head of its own, and the processes under it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], environment: dict[str, str]) -> None:
+        self.process, self.environment = process, environment
+
+    def victims(self, kind: str) -> list[int]:
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if " ".join(process.cmdline()).startswith(TITLES[kind]):
+                    found.append(process.pid)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+
+@contextmanager
+def ray_head(folder: Path) -> Iterator[Head]:
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_worker_maximum_startup_concurrency": "8"}
+    environment["PYTHONPATH"] = str(ROOT)
+    subprocess.run([demo.BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+    port, gcs = demo.free_port(), demo.free_port()
+    temporary = tempfile.mkdtemp(prefix="chaos-")  # short: Ray's sockets lie in it
+    process = demo.start_head(port, environment, folder / "ray.log", temporary, gcs)
+    try:
+        demo.wait_for(f"http://127.0.0.1:{port}", process)
+        yield Head(process, environment | {"RAY_ADDRESS": f"127.0.0.1:{gcs}"})
+    finally:
+        demo.stop(process)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def submit(head: Head, command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], env=head.environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+        )
+
+
+def run(head: Head, command: list[str], log: Path, kills: list[tuple[float, str]]) -> Outcome:
+    """Run a driver to its end, with kills (after that many seconds, of that kind); a kind that is not there yet is waited for."""
+    started, pending, done = time.monotonic(), list(kills), []
+    driver = submit(head, command, log)
+    chance = random.Random(str(kills))
+    while (status := driver.poll()) != 0:
+        if status is not None:
+            if status != -signal.SIGKILL:
+                raise AssertionError(f"the driver ended with status {status}, see {log}")
+            driver = submit(head, command, log)
+        if time.monotonic() - started > RUN_SECONDS:
+            driver.kill()
+            raise AssertionError(f"no end after {RUN_SECONDS} s, see {log}")
+        if pending and time.monotonic() - started >= pending[0][0]:
+            kind = pending[0][1]
+            victims = [driver.pid] if kind == "driver" else head.victims(kind)
+            if victims:
+                os.kill(chance.choice(victims), signal.SIGKILL)
+                done.append(pending.pop(0)[1])
+        time.sleep(0.1)
+    return Outcome(time.monotonic() - started, done)
+
+
+def check(outcome: Outcome, root: Path, quiet: Path | None) -> Outcome:
+    """Count what a run lost, doubled, tore or did differently from the quiet one."""
+    ledger = Ledger(root)
+    for iteration in range(1, ITERATIONS + 1):
+        wanted = [prompt.prompt_id for prompt in ledger.prompts(iteration)]
+        try:
+            judged = list(ledger.rows(Judged, iteration))
+            candidates = list(ledger.rows(Candidates, iteration))
+            snapshot = ledger.snapshot(iteration)
+            assert snapshot is not None
+            verify(snapshot)
+        except DamagedFile:
+            outcome.torn += 1
+            continue
+        names = [row.prompt_id for row in judged]
+        outcome.lost += len(set(wanted) - set(names)) + abs(len(candidates) - len(wanted))
+        outcome.doubled += len(names) - len(set(names))
+        log = ledger.training_rows(iteration)
+        outcome.doubled += max(0, sum(row["pairs"] for row in log) - len(wanted))
+        if quiet is not None:
+            other = Ledger(quiet)
+            pairs = zip(judged, other.rows(Judged, iteration), strict=True)
+            outcome.different_pairs += sum(mine != theirs for mine, theirs in pairs)
+            # Equal numbers in every step: the same pairs, each once, in the same order, from the same weights.
+            steps = zip(log, other.training_rows(iteration), strict=True)
+            outcome.different_pairs += sum(mine != theirs for mine, theirs in steps)
+    outcome.torn += len(list(root.rglob("*.tmp-*"))) + len(list(root.rglob("*.damaged")))
+    return outcome
+
+
+def schedule(seed: int, seconds: float) -> list[tuple[float, str]]:
+    """1 to 3 kills at random moments of a run that takes so long when it is left alone."""
+    chance = random.Random(seed)
+    return sorted((chance.uniform(0, 0.95 * seconds), chance.choice(KINDS)) for _ in range(chance.randint(1, 3)))
+
+
+def fake_run(head: Head, folder: Path, kills: list[tuple[float, str]], quiet: Path | None) -> Outcome:
+    root = folder / "run"
+    outcome = run(head, ["tests.cluster.chaos_driver", str(root), str(ITERATIONS)], folder / "driver.log", kills)
+    return check(outcome, root, quiet)
+
+
+def real_run(head: Head, folder: Path) -> Outcome:
+    """The playground on vLLM and PairRM, two iterations, with one kill of each kind; nothing to hold it against."""
+    root = folder / "run"
+    command = ["jobs.sppo", "--run-dir", str(root), f"iterations={ITERATIONS}", "training.checkpoint_steps=5"]
+    kills = [(0.0, "generator"), (40.0, "ranker"), (60.0, "train worker"), (90.0, "coordinator"), (120.0, "driver")]
+    return check(run(head, command, folder / "driver.log", kills), root, None)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="make chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real", action="store_true", help="also a run with the real engines")
+    parser.add_argument("--output", type=Path, default=Path("chaos.json"))
+    given = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="sppo-chaos-"))
+    outcomes = []
+    with ray_head(folder) as head:
+        quiet = _in(folder, "quiet")
+        alone = fake_run(head, quiet, [], None)
+        print(f"quiet: {alone.seconds:.0f} s", flush=True)
+        for number in range(given.runs):
+            place = _in(folder, f"run-{number}")
+            outcome = fake_run(head, place, schedule(given.seed + number, alone.seconds), quiet / "run")
+            print(f"seed {given.seed + number}: {outcome}", flush=True)
+            outcomes.append(outcome)
+            shutil.rmtree(place)
+        if given.real:
+            outcome = real_run(head, _in(folder, "real"))
+            print(f"real engines: {outcome}", flush=True)
+    kills = sum(len(outcome.kills) for outcome in outcomes)
+    summary = {"runs": len(outcomes), "kills": kills}
+    for name in ("lost", "doubled", "torn", "different_pairs"):
+        summary[name] = sum(getattr(outcome, name) for outcome in outcomes)
+    late = sum(outcome.seconds - alone.seconds for outcome in outcomes)
+    report = {**summary, "seconds_lost_per_kill": round(late / max(kills, 1), 1)}
+    given.output.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report))
+    shutil.rmtree(folder)
+    return 0 if not any(summary[name] for name in ("lost", "doubled", "torn", "different_pairs")) else 1
+
+
+def _in(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

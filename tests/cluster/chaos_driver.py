@@ -1,0 +1,58 @@
+"""The driver of a chaos run: fake engines, the real coordinator, pools, pipeline and trainer.
+
+    python -m tests.cluster.chaos_driver RUN_DIR ITERATIONS
+
+Submitted again after its own death, it goes on like `jobs/sppo.py`, whose `run` it calls.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from actors import generator, ranker
+from actors.pool import Pool
+from jobs import sppo
+from sppo_ray import playground
+from sppo_ray.config import load_config
+from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.ledger import Ledger
+from sppo_ray.preparation import Preparation, store_prompts
+from sppo_ray.records import Prompt, Snapshot
+
+PROMPTS = 46  # an iteration: 12 batches of 4 pairs, the last with 2
+OVERRIDES = [
+    "block=6",
+    "training.checkpoint_steps=3",
+    "training.reference_tolerance=1e9",  # the fake's log-probabilities are made up
+    "generators={min: 1, max: 2, cpus: 0.1, gpus: 0, blocks: 2}",
+    "rankers={min: 1, max: 1, cpus: 0.1, gpus: 0, blocks: 2}",
+    "storage.keep_checkpoints=2",
+]
+
+
+def prompts(iteration: int) -> list[Prompt]:
+    return [Prompt(f"{iteration}-{n}", f"prompt {n} of {iteration}", [2, 5, 9 + n]) for n in range(PROMPTS)]
+
+
+def main(root: Path, iterations: int) -> None:
+    config = load_config(overrides=[*OVERRIDES, f"iterations={iterations}"])
+    base = Snapshot(0, str(playground.build(log=sppo.say).policy))
+    ledger = Ledger(root)
+    with ledger.hold():
+        ledger.claim(config, {})
+        parts = [[], *(prompts(t) for t in range(1, iterations + 1))]
+        store_prompts(ledger, parts)
+        sppo.connect()
+        build = partial(FakeGenerator, base, seconds=0.5)
+        pools = (
+            Pool.remote("generator", partial(generator.start, config, build, ledger), config.generators),
+            Pool.remote(
+                "ranker", partial(ranker.start, config, partial(FakeJudge, seconds=0.2), ledger), config.rankers
+            ),
+        )
+        if ledger.finished_iterations() < iterations:
+            sppo.run(Preparation(config, base, [], parts, None), ledger, pools)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
