@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,30 @@ from rich.console import Console
 
 from actors.coordinator import Coordinator
 from actors.pools import most_resources, start_pools
+from sppo_ray import files
 from sppo_ray.config import Config, load_config
-from sppo_ray.errors import RunStopped, SppoError, UserError
+from sppo_ray.errors import RunStopped, SppoError, StorageError, UserError
 from sppo_ray.ledger import Ledger
 from sppo_ray.plan import plan
 from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
 from sppo_ray.progress import RunStatus
 from sppo_ray.report import result_table, run_warnings, write_run_report
+from sppo_ray.storage import location
 
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
 
 
 def main(arguments: list[str] | None = None) -> int:
+    with ExitStack() as held:
+        try:
+            return job(arguments, held)
+        except StorageError as error:
+            print(f"the run failed: {error}", file=sys.stderr)
+            return 1
+
+
+def job(arguments: list[str] | None, held: ExitStack) -> int:
+    """The whole run, its folder held until the end; gives the exit status."""
     try:
         config, root, only_plan = parse(arguments)
         if only_plan:
@@ -38,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         preparation = prepare(config, say)
         ledger = Ledger(root)
+        held.enter_context(ledger.hold())
         new = ledger.claim(config, about())
         store_prompts(ledger, preparation.prompts)
         say(f"{'run folder' if new else 'continuing the run in'} {root}")
@@ -54,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     except (SppoError, ray.exceptions.RayError) as error:
         failure = root / "failure.txt"
-        failure.write_text(str(error))
+        with suppress(StorageError):  # it may be what ended the run
+            files.write_bytes(failure, str(error).encode())
         print(f"the run failed: {getattr(error, 'cause', error)}\ntraceback: {failure}", file=sys.stderr)
         return 1
     report = write_run_report(ledger)
@@ -72,13 +87,15 @@ def parse(arguments: list[str] | None) -> tuple[Config, Path, bool]:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--recipe", metavar="NAME", help="a packaged recipe (default: playground)")
     which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file, in the recipes' format")
-    parser.add_argument("--run-dir", metavar="DIR", type=Path, help="the run folder; an existing one is continued")
+    parser.add_argument(
+        "--run-dir", metavar="DIR", help="the run folder, a path or an fsspec URI; an existing one is continued"
+    )
     parser.add_argument("--plan", action="store_true", help="print the resolved hyperparameters and start nothing")
     parser.add_argument("overrides", metavar="key.path=value", nargs="*")
     given = parser.parse_intermixed_args(arguments)
     config = load_config(given.recipe, given.config, given.overrides)
-    root = given.run_dir or default_root() / f"{config.recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-    return config, root.expanduser().resolve(), given.plan
+    root = given.run_dir or str(default_root() / f"{config.recipe}-{datetime.now():%Y%m%d-%H%M%S}")
+    return config, location(root), given.plan
 
 
 def default_root() -> Path:

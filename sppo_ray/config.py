@@ -98,6 +98,13 @@ class Evaluation(Section):
     responses: Positive = 1  # a prompt
 
 
+class Storage(Section):
+    """What of a run is kept; the policy in use always is."""
+
+    keep_snapshots: Positive | None = None  # the last n published policies; all when not given
+    keep_checkpoints: Positive = 1  # of the iteration that trains
+
+
 class Config(Section):
     recipe: str
     seed: int = 42
@@ -114,6 +121,7 @@ class Config(Section):
     max_set_aside: Share = 0.01  # of an iteration's prompts that engines fail on; more end the run
     generators: Pool = Pool()
     rankers: Pool = Pool()
+    storage: Storage = Storage()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -26,7 +26,7 @@ class ModelError(UserError):
 
 
 class RunFolderError(UserError):
-    """A run folder that belongs to another configuration."""
+    """A run folder that cannot be used: another run holds it, or it was made with another configuration."""
 
 
 class ClusterError(UserError):
@@ -43,6 +43,10 @@ class ReferenceMismatch(RunFailed):
 
 class SnapshotMismatch(RunFailed):
     """An engine holds another snapshot than the work asks for."""
+
+
+class StorageError(RunFailed):
+    """Storage that is full, read-only, forbidden, failing or out of reach. Nothing that was published is damaged."""
 
 
 class DamagedFile(RunFailed):

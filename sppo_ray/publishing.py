@@ -4,17 +4,21 @@ In: a stream of named tensors and the model whose configuration and tokenizer th
 """
 
 import json
-import shutil
+import re
+import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from sppo_ray import files
 from sppo_ray.records import Snapshot
-from sppo_ray.snapshots import MANIFEST
+from sppo_ray.snapshots import MANIFEST, withdraw
+from sppo_ray.storage import remote, reporting
 
 SHARD_BYTES = 4 << 30
 
@@ -35,21 +39,27 @@ def publish(
     shapes: of all tensors, in the order in which they come.  base: the model whose configuration and tokenizer it keeps.
     card: the text of its README.md.
     """
-    temporary = files.temporary_name(folder)
-    temporary.mkdir(parents=True)
-    _copy_base(base, temporary, dtype, trust_remote_code)
-    _write_shards(temporary, shapes, dtype, iter(tensors), shard_bytes)
-    # The manifest seals what engines load. The card is for people, and written again after each evaluation.
-    manifest = {
-        "iteration": iteration,
-        "files": {file.name: files.digest_file(file) for file in sorted(temporary.iterdir())},
-    }
-    (temporary / "README.md").write_text(card, encoding="utf-8")
-    data = json.dumps(manifest, indent=2).encode()
-    (temporary / MANIFEST).write_bytes(data)
-    if folder.exists():  # left there by a publication whose manifest does not match
-        shutil.rmtree(folder)
-    files.publish_folder(temporary, folder)
+    temporary = Path(tempfile.mkdtemp()) if remote(folder) else files.temporary_name(folder)
+    try:
+        with reporting(temporary):
+            files.disk.make_folder(temporary)
+            _copy_base(base, temporary, dtype, trust_remote_code)
+            _write_shards(temporary, shapes, dtype, iter(tensors), shard_bytes)
+            # The manifest seals what engines load. The card is for people, and written again after each evaluation.
+            manifest = {
+                "iteration": iteration,
+                "files": {file.name: files.digest_file(file) for file in sorted(temporary.iterdir())},
+            }
+            files.disk.write(temporary / "README.md", card.encode())
+            data = json.dumps(manifest, indent=2).encode()
+            files.disk.write(temporary / MANIFEST, data)
+        withdraw(folder)  # left there by a publication whose files are damaged
+        files.publish_folder(temporary, folder, last=MANIFEST)
+    except Exception:
+        files.discard(temporary)
+        raise
+    if remote(folder):
+        files.remove(temporary)
     return Snapshot(iteration, str(folder), files.digest_bytes(data))
 
 
@@ -64,9 +74,9 @@ def _copy_base(base: str, folder: Path, dtype: torch.dtype, trust_remote_code: b
 
     config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
     config.dtype = dtype
-    config.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code).save_pretrained(folder)
-    GenerationConfig.from_pretrained(base).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+    for part in (config, tokenizer, GenerationConfig.from_pretrained(base)):
+        files.disk.fill(folder, part.save_pretrained)
 
 
 def _write_shards(
@@ -88,13 +98,23 @@ def _write_shards(
             name, tensor = next(tensors)
             assert name == expected, (name, expected)
             shard[name] = tensor.to(dtype).contiguous()
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        files.disk.fill(folder / file, partial(_save, shard))
     if len(shards) > 1:
         index: dict[str, Any] = {
             "metadata": {"total_size": sum(sizes.values())},
             "weight_map": {name: file for file, members in zip(names, shards, strict=True) for name in members},
         }
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+        files.disk.write(folder / "model.safetensors.index.json", json.dumps(index, indent=2).encode())
+
+
+def _save(shard: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        save_file(shard, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))  # its only trace of what the file system said
+        if code is None:
+            raise
+        raise OSError(int(code[1]), str(error), str(path)) from error
 
 
 def _plan(sizes: dict[str, int], shard_bytes: int) -> list[list[str]]:
