@@ -65,8 +65,8 @@ class Coordinator:
             finished.result()
 
     async def _iterations(self, stages: Stages) -> None:
-        done = self._ledger.finished_iterations()
-        snapshot = self._ledger.snapshot(done) or self._base
+        done, published = await asyncio.to_thread(self._ledger.resume)
+        snapshot = published or self._base
         self._status.phase = "starting engines"
         await self._open(snapshot)
         if done == 0:
@@ -80,7 +80,8 @@ class Coordinator:
         started = time.time()
         prompts = self._ledger.prompts(iteration)
         self._begin(iteration, len(prompts))
-        snapshot = self._ledger.snapshot(iteration) or await self._train(stages, iteration, reference, prompts)
+        snapshot = await asyncio.to_thread(self._ledger.verified_snapshot, iteration)
+        snapshot = snapshot or await self._train(stages, iteration, reference, prompts)
         self._status.phase = "loading the new policy"
         trained = time.time()
         await self._open(snapshot)
@@ -95,6 +96,7 @@ class Coordinator:
         )
         self._ledger.write_report(iteration, report)
         self._status.warnings = run_warnings(await asyncio.to_thread(write_run_report, self._ledger))
+        self._ledger.prune(self._config.storage.keep_snapshots, snapshot)
         return snapshot
 
     def _begin(self, iteration: int, prompts: int) -> None:

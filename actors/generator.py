@@ -13,6 +13,7 @@ import ray
 from sppo_ray.config import Config
 from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.snapshots import local
 
 if TYPE_CHECKING:
     from sppo_ray.generation import Generator
@@ -39,7 +40,7 @@ class GeneratorActor:
         return os.getpid(), self._generator.snapshot.name
 
     def load(self, snapshot: Snapshot) -> None:
-        self._generator.load(snapshot)
+        self._generator.load(local(snapshot))
 
     def sleep(self) -> None:
         self._generator.sleep()

@@ -3,12 +3,12 @@
 In: a block's prompts or candidates. Out: the block in the ledger; prompts that no engine can do are set aside, with the reason.
 """
 
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sppo_ray import files
 from sppo_ray.config import Config
 from sppo_ray.errors import BlockFailed
 from sppo_ray.ledger import Ledger
@@ -82,4 +82,4 @@ async def _one_by_one(
         stages.ledger.write_set_aside(path, failed)
         await stages.coordinator.set_aside.remote(iteration)
     stages.ledger.write(rows, kind, path)
-    shutil.rmtree(parts)
+    files.remove(parts)

@@ -4,7 +4,7 @@ In: the pairs of the iteration, as they are judged. Out: the published snapshot.
 """
 
 import itertools
-import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 import ray.train
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.data import Dataset, ExecutionOptions
 from ray.train import (
     Checkpoint,
@@ -32,6 +33,10 @@ from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.ledger import Ledger
 from sppo_ray.records import Pair, Snapshot, from_table
+from sppo_ray.snapshots import local
+from sppo_ray.storage import remote, reporting
+
+CHECKPOINTS = "checkpoints"  # a folder of the run, while an iteration is trained
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
         ),
         run_config=RunConfig(
             name=f"iter-{job.iteration}",
-            storage_path=str(job.ledger.root / "checkpoints"),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            **_storage(job.ledger),
+            checkpoint_config=CheckpointConfig(num_to_keep=job.config.storage.keep_checkpoints),
             failure_config=FailureConfig(max_failures=training.max_failures),
         ),
         datasets={"train": pairs},
@@ -81,8 +86,15 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
     snapshot = job.ledger.snapshot(job.iteration)
     if snapshot is None:  # the workers end without one only where the coordinator told them to
         raise RunStopped
-    shutil.rmtree(job.ledger.root / "checkpoints")
+    files.remove(job.ledger.root / CHECKPOINTS)
     return snapshot
+
+
+def _storage(ledger: Ledger) -> dict[str, Any]:
+    folder = ledger.root / CHECKPOINTS
+    if url := remote(folder):
+        return {"storage_path": url.path, "storage_filesystem": PyFileSystem(FSSpecHandler(url.fs))}
+    return {"storage_path": str(folder)}
 
 
 def work(settings: dict[str, Any]) -> None:
@@ -115,7 +127,8 @@ def _train(job: Job) -> None:
     """A step a batch, then the publication, which all workers take part in."""
     from sppo_ray.policy import TrainablePolicy  # DeepSpeed, which only the train workers load
 
-    policy = TrainablePolicy(job.config, job.reference.uri, job.steps, get_device())
+    reference = local(job.reference).uri
+    policy = TrainablePolicy(job.config, reference, job.steps, get_device())
     first = ray.train.get_context().get_world_rank() == 0
     if first:
         job.coordinator.training.remote()
@@ -128,17 +141,17 @@ def _train(job: Job) -> None:
     # A restarted trainer reads what was trained before its checkpoint once more, and leaves it out.
     for pairs in itertools.islice(batches, policy.steps_done, None):
         if not ray.get(job.coordinator.may_step.remote(policy.steps_done + 1)):
-            _checkpoint(policy, log)
+            _checkpoint(job.ledger, policy, log)
             return
         numbers = policy.step(pairs)
         log.append(numbers.row())
         if first:
             job.coordinator.trained.remote(numbers, sum(row["pairs"] for row in log))
         if policy.steps_done % job.config.training.checkpoint_steps == 0:
-            _checkpoint(policy, log)
+            _checkpoint(job.ledger, policy, log)
     if first:
         files.write_json_lines(job.ledger.training_log(job.iteration), log)
-    _publish(job, policy, first)
+    _publish(job, policy, reference, first)
     policy.close()
 
 
@@ -152,16 +165,21 @@ def _restore(policy: Any) -> list[dict[str, Any]]:
     return log
 
 
-def _checkpoint(policy: Any, log: list[dict[str, Any]]) -> None:
-    """Write a checkpoint straight into the run's storage, every worker its part, and have Ray Train take note of it."""
-    storage = ray.train.get_context().get_storage()
-    folder = Path(storage.experiment_fs_path) / f"step-{policy.steps_done}"
-    policy.save(folder, log)
-    ray.train.report(
-        {"step": policy.steps_done},
-        checkpoint=Checkpoint(str(folder)),
-        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
-    )
+def _checkpoint(ledger: Ledger, policy: Any, log: list[dict[str, Any]]) -> None:
+    """Write a checkpoint, every worker its part, and have Ray Train take note of it.
+
+    Straight into the run's folder: a checkpoint of a large model is not to pass through a disk of the node first.
+    """
+    folder = Path(ray.train.get_context().get_storage().experiment_fs_path) / f"step-{policy.steps_done}"
+    numbers = {"step": policy.steps_done}
+    with reporting(ledger.root / CHECKPOINTS):
+        if not remote(ledger.root):
+            policy.save(folder, log)
+            ray.train.report(numbers, Checkpoint(str(folder)), checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            policy.save(Path(scratch), log)
+            ray.train.report(numbers, Checkpoint(scratch))
 
 
 def _batches(config: Config) -> Iterator[list[Pair]]:
@@ -171,7 +189,7 @@ def _batches(config: Config) -> Iterator[list[Pair]]:
         yield from_table(batch, Pair)
 
 
-def _publish(job: Job, policy: Any, first: bool) -> None:
+def _publish(job: Job, policy: Any, reference: str, first: bool) -> None:
     from sppo_ray.publishing import publish, torch_dtype
 
     job.coordinator.publishing.remote()
@@ -185,7 +203,7 @@ def _publish(job: Job, policy: Any, first: bool) -> None:
         policy.shapes(),
         torch_dtype(job.config.policy.dtype),
         policy.gather(),
-        base=job.reference.uri,
+        base=reference,
         card=model_card(job.ledger.config(), job.iteration, job.ledger.reports()),
         trust_remote_code=job.config.policy.trust_remote_code,
     )

@@ -31,6 +31,7 @@ from sppo_ray.report import result_table, run_warnings, write_run_report
 from sppo_ray.storage import location
 
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
+KILL_SECONDS = 0.5  # until what the killed actors started is gone too, and writes no more
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,6 +128,7 @@ def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> Non
     finally:  # also where the job is told to stop: Ray raises SystemExit here
         for actor in (coordinator, *pools):
             ray.kill(actor)
+        time.sleep(KILL_SECONDS)
 
 
 def follow(coordinator: Any, finished: Any) -> None:

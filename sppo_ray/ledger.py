@@ -127,7 +127,7 @@ class Ledger:
             SetAside(**row)
             for kind in (Candidates, Judged)
             for path in sorted(self._set_aside(self.block(kind, iteration, 0).parent).glob("*.json"))
-            for row in json.loads(path.read_text())
+            for row in json.loads(files.read_bytes(path))
         ]
 
     @staticmethod
