@@ -73,7 +73,9 @@ class Ledger:
             log.warning("%s judges candidates that are lost: set aside, computed again", judged)
             files.set_aside(judged)
         buffer = pa.BufferOutputStream()
-        pq.write_table(to_table(records, kind), buffer, compression="zstd")
+        pq.write_table(
+            to_table(records, kind), buffer, compression="zstd", use_dictionary=False
+        )  # hardly anything repeats
         data = buffer.getvalue().to_pybytes()
         files.write_bytes(_digest_of(path), f"{files.digest_bytes(data)}  {path.name}\n".encode())
         files.write_bytes(path, data)

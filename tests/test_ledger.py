@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from sppo_ray import files
 from sppo_ray.config import load_config
 from sppo_ray.errors import DamagedFile, RunFolderError
 from sppo_ray.ledger import Ledger
-from sppo_ray.records import Prompt
+from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.snapshots import MANIFEST
 
 PROMPTS = [Prompt("a", "Text \u0000 with null", [1, 2]), Prompt("b", "שלום 🙂", [])]
 
@@ -60,3 +62,63 @@ def test_finished_iterations_are_those_with_a_report(ledger: Ledger) -> None:
     ledger.write_report(1, {"iteration": 1})
     ledger.write_report(3, {"iteration": 3})
     assert ledger.finished_iterations() == 1
+
+
+def test_a_whole_block_is_not_written_twice(ledger: Ledger, block: Path) -> None:
+    """What came after it was computed from it: a late writer changes nothing."""
+    ledger.write(PROMPTS[:1], Prompt, block)
+    assert ledger.read(Prompt, block) == PROMPTS
+
+
+def policy(ledger: Ledger, iteration: int, report: bool = True) -> Snapshot:
+    """A published policy of one file, and the report that finishes its iteration."""
+    folder = ledger.iteration(iteration) / "policy"
+    files.write_bytes(folder / "model.safetensors", b"weights")
+    files.write_json(folder / MANIFEST, {"files": {"model.safetensors": files.digest_bytes(b"weights")}})
+    if report:
+        ledger.write_report(iteration, {"iteration": iteration})
+    snapshot = ledger.snapshot(iteration)
+    assert snapshot
+    return snapshot
+
+
+def test_a_run_goes_on_from_its_last_whole_policy(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    assert ledger.resume() == (0, None)
+    first, second, unfinished = policy(ledger, 1), policy(ledger, 2), policy(ledger, 3, report=False)
+    assert ledger.resume() == (2, second)
+    assert ledger.verified_snapshot(3) == unfinished
+
+    (ledger.iteration(2) / "policy" / "model.safetensors").write_bytes(b"weight?")
+    assert ledger.snapshot(2) == second
+    assert ledger.resume() == (1, first)
+    assert "model.safetensors does not match its digest in manifest.json: set aside" in caplog.text
+    assert "iteration 2 has no whole policy: it is trained again" in caplog.text
+    assert ledger.finished_iterations() == 1 and ledger.snapshot(2) is None
+
+
+@pytest.mark.parametrize(("keep", "left"), [(None, [1, 2, 3, 4]), (1, [4]), (2, [3, 4]), (9, [1, 2, 3, 4])])
+def test_the_last_policies_are_kept(ledger: Ledger, keep: int | None, left: list[int]) -> None:
+    snapshots = [policy(ledger, iteration) for iteration in (1, 2, 3, 4)]
+    ledger.prune(keep, in_use=snapshots[3])
+    assert [iteration for iteration in (1, 2, 3, 4) if ledger.snapshot(iteration)] == left
+    assert ledger.finished_iterations() == 4 and ledger.resume() == (4, snapshots[3])
+
+
+def test_the_policy_in_use_is_kept_when_it_is_not_among_the_last(ledger: Ledger) -> None:
+    """A new policy is published, and the engines do not hold it yet."""
+    snapshots = [policy(ledger, iteration) for iteration in (1, 2, 3)]
+    ledger.prune(1, in_use=snapshots[1])
+    assert [iteration for iteration in (1, 2, 3) if ledger.snapshot(iteration)] == [2, 3]
+
+
+def test_what_is_kept_may_change_between_submissions(ledger: Ledger) -> None:
+    ledger.claim(load_config(), {})
+    assert not ledger.claim(load_config(overrides=["storage.keep_snapshots=2", "storage.keep_checkpoints=3"]), {})
+
+
+def test_a_run_folder_made_before_there_was_a_storage_section_is_continued(ledger: Ledger) -> None:
+    ledger.claim(load_config(), {})
+    config = ledger.root / "config.yaml"
+    config.write_text(config.read_text().replace("  storage:\n    keep_snapshots: null\n    keep_checkpoints: 1\n", ""))
+    assert "storage" not in config.read_text()
+    assert not ledger.claim(load_config(), {})

@@ -21,7 +21,7 @@ from sppo_ray.playground import Playground
 from sppo_ray.publishing import publish
 from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
 from sppo_ray.snapshots import verify
-from sppo_ray.storage import REMEDIES, location
+from sppo_ray.storage import REMEDIES, Disk, location
 from tests.faulty_disk import FaultyDisk, Killed
 from tests.run_folders import candidates, judged
 
@@ -49,6 +49,12 @@ def publishes(playground: Playground) -> Act:
         return publish(folder, iteration, shapes, torch.bfloat16, weights.items(), base, "# card", shard_bytes=2 * size)
 
     return act
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reader sees an fsync: it only counts as an operation here."""
+    monkeypatch.setattr(Disk, "sync", lambda *_: None)
 
 
 # What is done, and what it is done to
@@ -148,6 +154,13 @@ def test_a_write_interrupted_anywhere_is_there_whole_or_not_and_is_done_again(
         assert found(ledger) == after
         ledger.sweep()
         assert not temporaries(ledger)
+
+
+def test_content_reaches_the_device_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FaultyDisk(-1, Killed(), lasting=False)
+    monkeypatch.setattr(files, "disk", disk)
+    files.write_bytes(tmp_path / "file", b"content")
+    assert disk.operations == ["make_folder", "write", "sync", "rename", "sync"]
 
 
 def test_a_publication_interrupted_anywhere_is_there_whole_or_not_and_is_done_again(
