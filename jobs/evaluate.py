@@ -12,7 +12,7 @@ judge; key.path=value overrides. Exit status: 0 done, 1 the evaluation failed, 2
 import argparse
 import json
 import sys
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +79,7 @@ def add_command(commands: Any, name: str, command: Any, text: str) -> argparse.A
     """A command that samples or judges, with the options that say how."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--run-dir", metavar="DIR", type=Path, help="the run whose configuration and snapshots are used")
+    which.add_argument("--run-dir", metavar="DIR", help="the run whose configuration and snapshots are used")
     which.add_argument("--recipe", metavar="NAME", help="a packaged recipe")
     which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file")
     parser.add_argument("--judge", metavar="MODEL", help="a PairRM folder or hub name, in place of the configuration's")
@@ -209,12 +209,13 @@ def cluster(scene: "Scene") -> Iterator[Path]:
     training = scene.config.training.model_copy(update={"workers": 0})
     check_cluster(scene.config.model_copy(update={"training": training}), most_resources())
     root = scene.ledger.root if scene.ledger else default_root().resolve()
-    root.mkdir(parents=True, exist_ok=True)
+    folder = root / f"evaluation-{uuid.uuid4().hex[:8]}"
     try:
-        with tempfile.TemporaryDirectory(prefix="evaluation-", dir=root) as folder:
-            yield Path(folder)
+        yield folder
     except ray.exceptions.RayError as error:
         raise RunFailed(str(error)) from error
+    finally:
+        files.remove(folder)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from sppo_ray.ledger import Ledger
 from sppo_ray.preparation import model_facts, resolve
 from sppo_ray.prompts import SourcePrompt, iteration_prompts, read_prompts
 from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.snapshots import local
+from sppo_ray.storage import location
 
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 
@@ -46,12 +48,12 @@ class Contestant:
     prompts: list[Prompt]
 
 
-def open_scene(run_dir: Path | None, recipe: str | None, file: Path | None, overrides: list[str]) -> Scene:
+def open_scene(run_dir: str | None, recipe: str | None, file: Path | None, overrides: list[str]) -> Scene:
     """The configuration of a run folder, a recipe or a file, with overrides; its judge is checked."""
     if not (run_dir or recipe or file):
         raise ConfigError("say how to sample and judge: --run-dir DIR, --recipe NAME or --config FILE")
     if run_dir is not None:
-        file = run_dir.expanduser().resolve() / "config.yaml"
+        file = location(run_dir) / "config.yaml"
         if not file.is_file():
             raise RunFolderError(f"{run_dir} is no run folder: it holds no config.yaml")
     written, config = load_config(recipe, file), load_config(recipe, file, overrides)
@@ -109,7 +111,7 @@ def contestant(name: str, scene: Scene, prompts: Sequence[SourcePrompt], cut: bo
     else keep every prompt, with all the tokens that the context has room for.
     """
     config = scene.config
-    snapshot = find_snapshot(name, scene)
+    snapshot = local(find_snapshot(name, scene))
     policy = config.policy.model_copy(update={"model": snapshot.uri})
     tokenizer = chat.load_tokenizer(policy.model, policy.trust_remote_code)
     context, eos = model_facts(policy)
