@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ def _lock(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise _held(path.parent, files.disk.read(path)) from None
-        path.write_text(json.dumps(_myself()))
+            raise _held(path.parent, _read(path)) from None
+        files.disk.write(path, json.dumps(_myself()).encode())
     try:
         yield
     finally:
@@ -69,8 +69,8 @@ def _lease(path: Path) -> Iterator[None]:
         _wait_for_death(path)
         _write(path, lease)
         time.sleep(SETTLE_SECONDS)
-        if _read(path).get("id") != lease["id"]:
-            raise _held(path.parent, files.read_bytes(path))
+        if (winner := _read(path)).get("id") != lease["id"]:
+            raise _held(path.parent, winner)
     done = threading.Event()
     thread = threading.Thread(target=_renew, args=(path, lease, done), daemon=True)
     thread.start()
@@ -79,8 +79,9 @@ def _lease(path: Path) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        if _read(path).get("id") == lease["id"]:
-            files.discard(path)
+        with suppress(StorageError):  # then it runs out by itself
+            if _read(path).get("id") == lease["id"]:
+                files.remove(path)
 
 
 def _renew(path: Path, lease: dict[str, Any], done: threading.Event) -> None:
@@ -104,7 +105,7 @@ def _wait_for_death(path: Path) -> None:
         time.sleep(RENEW_SECONDS / 5)
         now = _read(path)
         if now and now != seen:
-            raise _held(path.parent, json.dumps(now).encode())
+            raise _held(path.parent, now)
         seen = now
 
 
@@ -127,11 +128,12 @@ def _write(path: Path, lease: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Who holds the folder; empty where nobody does, or does not say so yet."""
     try:
-        lease: dict[str, Any] = json.loads(files.read_bytes(path))
-    except FileNotFoundError:
+        holder: dict[str, Any] = json.loads(files.read_bytes(path))
+    except (FileNotFoundError, ValueError):
         return {}
-    return lease
+    return holder
 
 
 def _myself() -> dict[str, Any]:
@@ -143,9 +145,8 @@ def _myself() -> dict[str, Any]:
     }
 
 
-def _held(root: Path, holder: bytes) -> RunFolderError:
-    try:
-        who = "process {pid} of {user} on {host} since {since}".format(**json.loads(holder))
-    except (ValueError, KeyError):  # it has not said yet
-        who = "a process that has just started"
+def _held(root: Path, holder: dict[str, Any]) -> RunFolderError:
+    who = (
+        "process {pid} of {user} on {host} since {since}".format(**holder) if holder else "a process that just started"
+    )
     return RunFolderError(f"{root} is in use by {who}: wait for it or stop it, or choose another --run-dir")

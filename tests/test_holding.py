@@ -64,10 +64,10 @@ def test_a_killed_holder_blocks_nobody_and_what_it_left_half_written_goes(
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    """A run folder behind a URI, with leases of half a second."""
-    monkeypatch.setattr(holding, "LEASE_SECONDS", 0.5)
+    """A run folder behind a URI, with leases of two seconds."""
+    monkeypatch.setattr(holding, "LEASE_SECONDS", 2.0)
     monkeypatch.setattr(holding, "RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(holding, "SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr(holding, "SETTLE_SECONDS", 1.0)
     return Ledger(location(f"memory://{uuid.uuid4().hex}"))
 
 

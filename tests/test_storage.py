@@ -282,7 +282,7 @@ def test_a_disk_that_is_full_or_read_only(small_disk: Path, publishes: Act) -> N
     assert found(ledger) == [["new"]] and not temporaries(ledger)
 
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    for act in (write_report, publishes, write_candidates, claim):
+    for act in (write_report, publishes, write_candidates, claim, lambda ledger: ledger.hold().__enter__()):
         with pytest.raises(StorageError, match="the file system is read-only; mount it writable"):
             act(ledger)
 
