@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from sppo_ray.errors import ModelError
 from sppo_ray.pairrm_checkpoint import Settings
 
 # Entries of the attention scores that exist at once: on a CPU they should stay in its cache.
-CHUNK = {"cpu": 1 << 19, "cuda": 1 << 28}
+CHUNK = {"cpu": 1 << 20, "cuda": 1 << 28}
 
 Positions = tuple[Tensor, Tensor]  # p_key (heads, size, 2 * span) and p_query (heads, 2 * span, size)
 
@@ -84,67 +85,103 @@ class PairRMModel:
         """(rows, 3, hidden): the last hidden states at `places`, the only ones that the last layer computes."""
         width = ids.shape[1]
         mask = torch.arange(width, device=ids.device) < lengths[:, None]
-        buckets = self._buckets(width)
+        distances = self._distances(width)
+        everywhere = torch.arange(width, device=ids.device)
         hidden = self._embeddings(input_ids=ids, mask=mask)
         penalty = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill_(~mask, float("-inf"))[:, None, None, :]
         *layers, last = zip(self._encoder.layer, self._positions, strict=True)
         for number, (layer, positions) in enumerate(layers):
-            context = _attend(layer.attention.self, positions, hidden, hidden, buckets, penalty)
+            context = _attend(layer.attention.self, positions, hidden, hidden, everywhere, distances, penalty)
             output = _feed_forward(layer, context, hidden)
             if number == 0 and self._encoder.conv is not None:
                 output = self._encoder.conv(hidden, output, mask.long())
             hidden = output
         layer, positions = last
         queries = hidden.gather(1, places[:, :, None].expand(-1, -1, hidden.shape[2]))
-        context = _attend(layer.attention.self, positions, queries, hidden, buckets[places], penalty)
+        context = _attend(layer.attention.self, positions, queries, hidden, places, distances, penalty)
         return _feed_forward(layer, context, queries)
 
-    def _buckets(self, width: int) -> Tensor:
-        """(width, width): which of the 2 * span relative positions query i and key j have."""
+    def _distances(self, width: int) -> "_Distances":
         attention = self._encoder.layer[0].attention.self
-        distances = torch.arange(1 - width, width, device=self._device)
+        line = torch.arange(1 - width, width)
         if attention.position_buckets > 0:
-            limit = attention.max_relative_positions
-            distances = make_log_bucket_position(distances, attention.position_buckets, limit)
+            line = make_log_bucket_position(line, attention.position_buckets, attention.max_relative_positions)
         span = attention.pos_ebd_size
-        line = (distances.long() + span).clamp(0, 2 * span - 1)
-        return line.flip(0).unfold(0, width, 1).flip(0)  # row i: distances i, i - 1, ..., i - width + 1
+        line = (line.long() + span).clamp(0, 2 * span - 1)
+        first, last = int(line[0]), int(line[-1])
+        low, high = int((line == first).sum()) + 1 - width, width - 1 - int((line == last).sum())
+        return _Distances(line.to(self._device), first, last, low, high)
+
+
+@dataclass(frozen=True)
+class _Distances:
+    """Which of the 2 * span relative positions, or buckets, each distance from query to key has in rows of one width."""
+
+    buckets: Tensor  # (2 * width - 1,), never falling: of the distances 1 - width to width - 1
+    first: int  # bucket of all distances below `low`
+    last: int  # bucket of all distances above `high`
+    low: int
+    high: int
 
 
 def _attend(
-    attention: Any, positions: Positions, queries: Tensor, hidden: Tensor, buckets: Tensor, penalty: Tensor
+    attention: Any,
+    positions: Positions,
+    queries: Tensor,
+    hidden: Tensor,
+    places: Tensor,
+    distances: _Distances,
+    penalty: Tensor,
 ) -> Tensor:
     """Disentangled attention (arXiv 2006.03654, eq. 4): (q k + q p_key + k p_query) / scale, softmax, times v.
 
-    queries: (rows, n, hidden).  buckets: (n, width), or (rows, n, width) where rows differ.  penalty: (rows, 1, 1, width).
+    queries: (rows, n, hidden).  places: where they stand, (n,) one after the other, or (rows, n) where rows differ.
+    penalty: (rows, 1, 1, width).
     """
     heads = attention.num_attention_heads
     position_key, position_query = positions
     q = _split_heads(attention.query_proj(queries), heads)
     k = _split_heads(attention.key_proj(hidden), heads)
     v = _split_heads(attention.value_proj(hidden), heads)
-    (rows, _, n, _), width = q.shape, k.shape[2]
+    (rows, _, n, size), width = q.shape, k.shape[2]
     from_query = q @ position_key  # (rows, heads, n, 2 * span)
     from_key = position_query @ k.transpose(-1, -2)  # (rows, heads, 2 * span, width)
-    from_key += penalty  # the gather carries the mask along
-    from_key = from_key.flatten(2)
-    key_places = buckets * width + torch.arange(width, device=q.device)
+    from_key += penalty  # the bias carries the mask along
     context = torch.empty_like(q)
     block = max(1, min(n, CHUNK[q.device.type] // (heads * width)))
     step = max(1, CHUNK[q.device.type] // (heads * width * block))
-    for row in range(0, rows, step):
-        for start in range(0, n, block):
-            some, part = slice(row, row + step), slice(start, start + block)
+    buffer = q.new_empty(step, heads, block, width)  # new memory for every chunk would cost more than filling it
+    for start in range(0, n, block):
+        part = slice(start, start + block)
+        here = places[..., part]
+        # Beyond the farthest relative position all distances share one bucket: no gather there.
+        near = slice(0, width)
+        if here.dim() == 1:
+            near = slice(max(0, start - distances.high), min(width, start + len(here) - distances.low))
+        keys = torch.arange(near.start, near.stop, device=q.device)
+        buckets = distances.buckets[here[..., None] - keys + width - 1]
+        key_places = buckets * width + keys
+        for row in range(0, rows, step):
+            some = slice(row, row + step)
             left = q[some, :, part]
-            shape = (*left.shape[:3], width)
+            bias = buffer[: left.shape[0], :, : left.shape[2]]
+            for far, bucket in ((slice(0, near.start), distances.last), (slice(near.stop, width), distances.first)):
+                torch.add(
+                    from_query[some, :, part, bucket, None],
+                    from_key[some, :, bucket, None, far],
+                    out=bias[..., far],
+                )
+            shape = (*left.shape[:3], len(keys))
             index, key_index = (
-                (places[some, None, part] if places.dim() == 3 else places[part]).expand(shape)
-                for places in (buckets, key_places)
+                (each[some, None] if each.dim() == 3 else each).expand(shape) for each in (buckets, key_places)
             )
-            bias = from_query[some, :, part].gather(-1, index)
-            bias += from_key[some].gather(-1, key_index.flatten(2)).view(shape)
+            torch.add(
+                from_query[some, :, part].gather(-1, index),
+                from_key[some].flatten(2).gather(-1, key_index.flatten(2)).view(shape),
+                out=bias[..., near],
+            )
             context[some, :, part] = scaled_dot_product_attention(
-                left, k[some], v[some], attn_mask=bias, scale=_scale(left.shape[-1])
+                left, k[some], v[some], attn_mask=bias, scale=_scale(size)
             )
     return context.transpose(1, 2).flatten(2)
 

@@ -1,0 +1,91 @@
+"""The judge against `Blender.rank(batch_size=1)`: every ordered pair of five real answers to the same real prompts.
+
+In: the playground's judge, `shared/data/candidates_real.jsonl` beside the checkout. Out: comparisons a second, padding,
+time outside the forward pass.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from jobs.benchmarks import Ratio, at_least, at_most
+from sppo_ray import playground
+from sppo_ray.judging import PairRM
+
+TEXTS = Path(__file__).parents[3] / "shared/data/candidates_real.jsonl"
+EVERY, PARTS = 15, 5  # one prompt in 15, in five parts that both sides take in turn
+
+
+def run() -> list[Ratio]:
+    if not TEXTS.exists():
+        print(f"judge: {TEXTS} is not here, nothing measured")
+        return []
+    rows = [json.loads(line) for line in TEXTS.read_text("utf-8").splitlines()][::EVERY]
+    checkpoint = playground.build().judge
+    judge = Watched(PairRM(checkpoint))
+    blender = load_blender(checkpoint)
+    ours = theirs = error = 0.0
+    judge.compare(rows[:1])
+    judge.forget()
+    for part in range(PARTS):
+        some = rows[part::PARTS]
+        started = time.perf_counter()
+        comparisons = judge.compare(some)
+        middle = time.perf_counter()
+        texts = [row["prompt"] for row in some], [row["candidates"] for row in some]
+        scores = blender.rank(*texts, return_scores=True, batch_size=1)
+        ours, theirs = ours + middle - started, theirs + time.perf_counter() - middle
+        error = max(error, np.abs((comparisons - comparisons.swapaxes(1, 2)).mean(-1) - scores).max())
+    how = {"threads": torch.get_num_threads(), "prompts": len(rows), "mean_tokens": round(judge.tokens / judge.rows)}
+    return [
+        at_least("judge: Blender.rank(batch_size=1)", theirs / ours, 10, seconds=[round(ours, 1), round(theirs, 1)], **how),
+        at_most("judge: padding, of all tokens", 1 - judge.tokens / judge.padded, 0.05),
+        at_most("judge: time outside the forward pass", 1 - judge.seconds / ours, 0.1),
+        at_most("judge: largest difference of a score", error, 1e-4),
+    ]
+
+
+class Watched:
+    """A judge that counts what goes through its forward passes."""
+
+    def __init__(self, judge: PairRM) -> None:
+        self._judge = judge
+        self._margins = judge._model.margins
+        judge._model.margins = self._watch  # type: ignore[method-assign]
+        self.forget()
+
+    def forget(self) -> None:
+        self.rows = self.tokens = self.padded = 0
+        self.seconds = 0.0
+
+    def compare(self, rows: list[dict[str, Any]]) -> Any:
+        return self._judge.compare([row["prompt"] for row in rows], [row["candidates"] for row in rows])
+
+    def _watch(self, ids: torch.Tensor, lengths: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        started = time.perf_counter()
+        margins = self._margins(ids, lengths, places)
+        self.seconds += time.perf_counter() - started
+        self.rows, self.tokens, self.padded = (
+            self.rows + len(ids),
+            self.tokens + int(lengths.sum()),
+            self.padded + ids.numel(),
+        )
+        return margins
+
+
+def load_blender(checkpoint: Path) -> Any:
+    """llm-blender as it is, with what Transformers 5 took away put back."""
+    tokenizer: Any = transformers.PreTrainedTokenizerBase
+    tokenizer.batch_encode_plus = tokenizer.__call__
+    transformers.utils.hub.TRANSFORMERS_CACHE = ""  # type: ignore[attr-defined]
+    import llm_blender
+
+    blender = llm_blender.Blender()
+    blender.loadranker(str(checkpoint), device="cpu")
+    blender.blender_config.use_tqdm = False
+    return blender
