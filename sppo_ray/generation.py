@@ -6,6 +6,7 @@ In: `Prompt`s. Out: `Candidates`, stamped with the snapshot they came from. The 
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class VLLMGenerator:
         self._inbox: queue.SimpleQueue[_Request | tuple[Callable[[], Any], Future[None]]] = queue.SimpleQueue()
         self._waiting: dict[str, _Request] = {}
         self._count = 0
+        self.busy_seconds = 0.0  # that the engine has stepped with requests in it
         self._failure: EngineFailed | None = None
         threading.Thread(target=self._serve, name="vllm-engine", daemon=True).start()
 
@@ -121,7 +123,9 @@ class VLLMGenerator:
                 else:
                     load = item
             if self._waiting:
+                started = time.perf_counter()
                 self._step()
+                self.busy_seconds += time.perf_counter() - started
             elif load is not None:
                 self._call(*load)
                 load = None

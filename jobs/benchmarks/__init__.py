@@ -21,3 +21,10 @@ def at_least(name: str, ratio: float, goal: float, **detail: Any) -> Ratio:
 
 def at_most(name: str, ratio: float, goal: float, **detail: Any) -> Ratio:
     return Ratio(name, ratio, goal, ratio <= goal, detail)
+
+
+def start_ray(cpus: int = 4) -> None:
+    """A Ray of this part's own. cpus: what it has to share out, whatever the machine has."""
+    import ray
+
+    ray.init(address="local", num_cpus=cpus, log_to_driver=False, logging_level="warning")

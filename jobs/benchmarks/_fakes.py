@@ -1,0 +1,93 @@
+"""An iteration's two datasets on pools of fakes, for what is measured without a model.
+
+In: a configuration, prompts, how long a block takes. Out: `Stages` whose coordinator is a `Board`.
+"""
+
+import asyncio
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.data import DataContext
+
+from actors import generator, ranker
+from actors.pipeline import prompt_blocks, scored_blocks
+from actors.pool import Pool
+from actors.scoring import Stages
+from sppo_ray.config import Config
+from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.ledger import Ledger
+from sppo_ray.records import Candidates, Prompt, Snapshot
+
+BASE = Snapshot(0, "base")
+READY_SECONDS = 300
+
+
+class SerialGenerator(FakeGenerator):
+    """One block at a time, as an engine whose batch one block fills; the next one waits in it."""
+
+    def __init__(self, snapshot: Snapshot, seconds: float) -> None:
+        super().__init__(snapshot, seconds)
+        self._turn = threading.Lock()
+
+    def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
+        with self._turn:
+            return super().generate(prompts, candidates, snapshot)
+
+
+class SerialJudge(FakeJudge):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self._turn = threading.Lock()
+
+    def compare(self, *texts: Any) -> Any:
+        with self._turn:
+            return super().compare(*texts)
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """Stands where the coordinator stands: it knows which blocks are judged."""
+
+    def __init__(self) -> None:
+        self._judged: set[int] = set()
+        self._news = asyncio.Condition()
+
+    async def progress(self, stage: str, count: int) -> None:
+        pass
+
+    async def tell(self, block: int) -> None:
+        async with self._news:
+            self._judged.add(block)
+            self._news.notify_all()
+
+    async def judged(self, iteration: int, block: int) -> None:
+        async with self._news:
+            await self._news.wait_for(lambda: block in self._judged)
+
+
+def open_stages(config: Config, folder: Path, prompts: list[Prompt], sampling: float, judging: float) -> Stages:
+    """sampling, judging: seconds that a block takes. Returns when every member serves."""
+    DataContext.get_current().enable_progress_bars = False
+    ledger = Ledger(folder)
+    ledger.write_prompts(1, prompts)
+    start_generator = partial(generator.start, config, partial(SerialGenerator, BASE, sampling), ledger)
+    start_ranker = partial(ranker.start, config, partial(SerialJudge, judging), ledger)
+    pools = [
+        Pool.remote("generator", start_generator, config.generators),
+        Pool.remote("ranker", start_ranker, config.rankers),
+    ]
+    ray.get([pools[0].open.remote(BASE), pools[1].open.remote()], timeout=READY_SECONDS)
+    return Stages(config, ledger, *pools, Board.remote())
+
+
+def score(stages: Stages, prompts: list[Prompt]) -> None:
+    """Have all prompts sampled and judged, as the coordinator does."""
+    for block in scored_blocks(stages, 1, BASE.name, prompt_blocks(prompts, stages.config.block)):
+        ray.get(stages.coordinator.tell.remote(block))
+
+
+def some_prompts(count: int) -> list[Prompt]:
+    return [Prompt(f"p{number}", f"prompt {number}", [1, 2, number % 60]) for number in range(count)]

@@ -1,0 +1,102 @@
+"""What dispatching costs: fake generators from 1 to 64 on one machine, and from 1,000 to 100,000 prompts.
+
+In: fakes that take half a second a block, or none. Out: efficiency, CPU a prompt of what stands around the engines,
+memory a prompt.
+"""
+
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import ray
+
+from jobs.benchmarks import Ratio, at_least, at_most, start_ray
+from jobs.benchmarks._fakes import open_stages, score, some_prompts
+from sppo_ray.config import Config, load_config
+
+SECONDS, BLOCK = 0.5, 20
+ROUNDS = 24  # blocks a generator
+SIZES = (1, 4, 16, 64)
+FEW, MANY = 1_000, 100_000
+OURS = ("ray::Pool", "ray::Board", "ray::MapWorker", "driver")  # the rest is engines and Ray itself
+
+
+def run() -> list[Ratio]:
+    start_ray()
+    sized = {size: dispatch(size) for size in SIZES}
+    bytes_a_prompt, growth, megabytes = memory()
+    ray.shutdown()
+    largest, cpu = sized[SIZES[-1]]
+    efficiencies = {f"{size} generators": round(efficiency, 2) for size, (efficiency, _) in sized.items()}
+    per_process = {name: f"{1e3 * seconds:.2f} ms" for name, seconds in cpu.items()}
+    return [
+        at_least(f"scale: efficiency of {SIZES[-1]} generators", largest, 0.9, **efficiencies),
+        at_most("scale: CPU ms a prompt around the engines", 1e3 * sum(cpu[name] for name in OURS), 1, **per_process),
+        at_most(f"scale: memory at {MANY} prompts to {FEW}", growth, 1.1, bytes_a_prompt=bytes_a_prompt, MB=megabytes),
+    ]
+
+
+def configure(size: int, block: int, *more: str) -> Config:
+    pools = [f"generators.max={size}", f"generators.min={size}", "generators.cpus=0.01", "generators.blocks=2"]
+    judges = max(1, size // 16)
+    pools += [f"rankers.max={judges}", f"rankers.min={judges}", "rankers.cpus=0.01", "rankers.blocks=4"]
+    return load_config("playground", overrides=[f"block={block}", *pools, *more])
+
+
+def dispatch(size: int) -> tuple[float, Counter[str]]:
+    """Share of the time that the generators work, from the first block to the last, and CPU seconds a prompt by process."""
+    prompts = some_prompts(size * ROUNDS * BLOCK)
+    with tempfile.TemporaryDirectory() as folder:
+        stages = open_stages(configure(size, BLOCK), Path(folder), prompts, SECONDS, 0.0)
+        before, started = cpu_seconds(), time.time()
+        score(stages, prompts)
+        used = cpu_seconds() - before
+        written = [path.stat().st_mtime for path in (Path(folder) / "iter-1" / "candidates").glob("*.parquet")]
+        for actor in (stages.generators, stages.rankers, stages.coordinator):
+            ray.kill(actor)
+    busy = max(written) - min(written) + SECONDS
+    print(
+        f"{size} generators: {busy:.1f} s of sampling, the first block after {min(written) - started:.1f} s", flush=True
+    )
+    return ROUNDS * SECONDS / busy, Counter({name: value / len(prompts) for name, value in used.items()})
+
+
+def memory() -> tuple[int, float, list[int]]:
+    """Bytes a prompt, and the growth, of the processes around the engines from few prompts to many."""
+    sizes = []
+    for count in (FEW, MANY):
+        prompts = some_prompts(count)
+        with tempfile.TemporaryDirectory() as folder:
+            stages = open_stages(configure(2, 100, "generation.candidates=2"), Path(folder), prompts, 0.0, 0.0)
+            score(stages, prompts)
+            sizes.append(sum(p.memory_info().rss for p in processes() if name_of(p) in OURS))
+            for actor in (stages.generators, stages.rankers, stages.coordinator):
+                ray.kill(actor)
+    return round((sizes[1] - sizes[0]) / (MANY - FEW)), sizes[1] / sizes[0], [size >> 20 for size in sizes]
+
+
+def cpu_seconds() -> Counter[str]:
+    total: Counter[str] = Counter()
+    for process in processes():
+        times = process.cpu_times()
+        total[name_of(process)] += times.user + times.system  # type: ignore[assignment]
+    return total
+
+
+def processes() -> list[psutil.Process]:
+    driver = psutil.Process()
+    return [driver, *driver.children(recursive=True)]
+
+
+def name_of(process: psutil.Process) -> str:
+    """A Ray actor's class, or which of Ray's own processes it is."""
+    try:
+        words = process.cmdline()
+    except psutil.NoSuchProcess:
+        return "gone"
+    if process.pid == psutil.Process().pid:
+        return "driver"
+    first = words[0] if words else "gone"
+    return first.split(".")[0].split("(")[0] if first.startswith("ray::") else Path(first).name
