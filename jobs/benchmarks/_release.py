@@ -1,0 +1,131 @@
+"""One iteration of the playground the release's way: a process after the other, each from its own start.
+
+    python -m jobs.benchmarks._release {sample|rank|train} FOLDER
+
+An engine started anew samples one response to each prompt five times; llm-blender ranks at batch 1; the trainer, under
+ZeRO-3, holds a second copy of the model and has it score every batch. In and out: the blocks of a ledger in FOLDER.
+"""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sppo_ray.config import load_config
+from sppo_ray.ledger import Ledger
+from sppo_ray.pairing import pair
+from sppo_ray.preference import select_pair, win_rates
+from sppo_ray.preparation import Preparation, prepare
+from sppo_ray.records import Candidates, Judged, Pair
+
+WORKERS = 2
+LISTS = ("responses", "token_ids", "logprobs", "finish_reasons")  # of candidates, one entry a response
+
+
+def iterate(folder: Path) -> dict[str, float]:
+    """Seconds of each stage, in processes of their own."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(WORKERS)]
+    seconds = {}
+    for stage in ("sample", "rank", "train"):
+        launcher = torchrun if stage == "train" else []
+        started = time.perf_counter()
+        command = [sys.executable, *launcher, "-m", "jobs.benchmarks._release", stage, str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seconds[stage] = time.perf_counter() - started
+    return seconds
+
+
+def sample(preparation: Preparation, ledger: Ledger) -> None:
+    from sppo_ray.generation import VLLMGenerator
+
+    generator = VLLMGenerator(preparation.config, preparation.base, preparation.stop_token_ids)
+    passes = [
+        generator.generate(preparation.prompts[1], 1, preparation.base.name)
+        for _ in range(preparation.config.generation.candidates)
+    ]
+    rows = [
+        replace(several[0], **{name: [getattr(one, name)[0] for one in several] for name in LISTS})
+        for several in zip(*passes, strict=True)
+    ]
+    ledger.write(rows, Candidates, ledger.block(Candidates, 1, 0))
+
+
+def rank(preparation: Preparation, ledger: Ledger) -> None:
+    from jobs.benchmarks.judge import load_blender
+
+    blender = load_blender(Path(preparation.config.judge.model))
+    rows = ledger.candidates(1, 0)
+    texts = [row.prompt for row in rows], [row.responses for row in rows]
+    scores = blender.rank(*texts, return_scores=True, batch_size=1)
+    comparisons = (scores[:, :, None] - scores[:, None, :]) / 2
+    rates, (chosen, rejected) = win_rates(comparisons), select_pair(comparisons)
+    judged = [
+        Judged(
+            prompt_id=row.prompt_id,
+            prompt=row.prompt,
+            responses=row.responses,
+            comparisons=comparisons[i].tolist(),
+            win_rates=rates[i].tolist(),
+            chosen=int(chosen[i]),
+            rejected=int(rejected[i]),
+            snapshot=row.snapshot,
+        )
+        for i, row in enumerate(rows)
+    ]
+    ledger.write(judged, Judged, ledger.block(Judged, 1, 0))
+
+
+def train(preparation: Preparation, ledger: Ledger) -> None:
+    import deepspeed
+    import torch
+    import torch.distributed as dist
+    from transformers import AutoModelForCausalLM
+
+    from sppo_ray.policy import TrainablePolicy
+    from sppo_ray.publishing import publish, torch_dtype
+
+    config, base = preparation.config, preparation.base.uri
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+    dtype, attention = torch_dtype(config.policy.dtype), config.policy.attention
+    reference = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=attention).eval()
+    rows = [pair(*both, config) for both in zip(ledger.candidates(1, 0), ledger.judged(1, 0), strict=True)]
+    size, worker = config.training.batch_size, dist.get_rank()
+    policy = TrainablePolicy(config, base, -(-len(rows) // size), torch.device("cpu"))
+    for start in range(0, len(rows), size):
+        share = rows[start : start + size][worker::WORKERS]
+        policy.step(rescored(reference, share))
+    if worker == 0:
+        publish(ledger.iteration(1) / "policy", 1, policy.shapes(), dtype, policy.gather(), base, card="")
+    else:
+        list(policy.gather())
+    policy.close()
+
+
+def rescored(reference: Any, pairs: list[Pair]) -> list[Pair]:
+    """The pairs with the reference model's log-probabilities, from a forward pass of all their responses."""
+    import torch
+
+    from sppo_ray.loss import token_logprobs
+    from sppo_ray.policy import collate
+
+    responses = [response for pair in pairs for response in (pair.chosen, pair.rejected)]
+    batch = collate([pair.prompt_token_ids for pair in pairs for _ in range(2)], responses, torch.device("cpu"))
+    with torch.inference_mode():
+        logits = reference(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits
+        scored = token_logprobs(logits, batch.token_ids).numpy()
+    starts = np.repeat([len(pair.prompt_token_ids) for pair in pairs], 2)
+    found = [
+        replace(response, reference_logprobs=row[start : start + len(response.token_ids)].tolist())
+        for response, row, start in zip(responses, scored, starts, strict=True)
+    ]
+    return [replace(pair, chosen=found[2 * i], rejected=found[2 * i + 1]) for i, pair in enumerate(pairs)]
+
+
+if __name__ == "__main__":
+    work = {"sample": sample, "rank": rank, "train": train}[sys.argv[1]]
+    work(prepare(load_config("playground"), say=lambda line: None), Ledger(Path(sys.argv[2])))
