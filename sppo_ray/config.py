@@ -67,7 +67,8 @@ class Training(Section):
     warmup_ratio: Share = 0.1
     max_grad_norm: PositiveFloat = 1.0
     batch_size: Positive = 64  # pairs an optimizer step, over all workers
-    micro_batch_size: Positive = 8  # pairs a forward pass, on one worker
+    micro_batch_size: Positive = 8  # pairs a forward pass at most, on one worker
+    micro_batch_tokens: Positive = 8192  # a forward pass at most, on one worker, padding included
     epochs: Positive = 1
     gradient_checkpointing: bool = True
     reference: Literal["sampled", "recompute"] = "sampled"

@@ -37,6 +37,7 @@ FREE_KEYS = (
     "training.cpus",
     "training.gpus",
     "training.micro_batch_size",
+    "training.micro_batch_tokens",
     "training.checkpoint_steps",
     "training.max_failures",
     "storage",

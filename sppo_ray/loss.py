@@ -1,6 +1,6 @@
-"""Log-probabilities of responses and the SPPO loss (arXiv 2405.00675), in the paper's symbols.
+"""The SPPO loss (arXiv 2405.00675), in the paper's symbols, and log-probabilities the plain way, from logits.
 
-In: hidden states and token ids, or log-ratios log pi(y|x) - log pi_t(y|x) in nats. Out: per-token log-probabilities, per-response losses.
+In: log-ratios log pi(y|x) - log pi_t(y|x) in nats, or logits. Out: per-response losses, per-token log-probabilities.
 """
 
 from torch import Tensor
@@ -19,7 +19,8 @@ def sppo_loss(log_ratio: Tensor, win_rate: Tensor, *, eta: float) -> Tensor:
 def token_logprobs(logits: Tensor, token_ids: Tensor) -> Tensor:
     """log pi of each token given those before it: logits (batch, length, vocabulary), ids (batch, length) to (batch, length).
 
-    Position t is scored by the logits at t - 1; position 0, which nothing precedes, is 0.
+    Position t is scored by the logits at t - 1; position 0, which nothing precedes, is 0. What tests and benches compare
+    with: the trainer scores from hidden states (`scoring`), without logits in memory.
     """
     scored = -F.cross_entropy(logits[:, :-1].float().transpose(1, 2), token_ids[:, 1:], reduction="none")
     return F.pad(scored, (1, 0))

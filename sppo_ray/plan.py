@@ -27,7 +27,7 @@ def plan(config: Config) -> str:
 
 
 def accumulation(config: Config) -> int:
-    """Forward passes of one worker in an optimizer step."""
+    """Forward passes of one worker in an optimizer step, as the model cards count them: by pairs, not by tokens."""
     training = config.training
     return -(-training.batch_size // (training.workers * training.micro_batch_size))
 
@@ -73,6 +73,7 @@ def _training(config: Config) -> list[Row]:
         ("learning_rate", f"{training.learning_rate:g}"),
         ("eta", f"{training.eta:g}"),
         ("per_device_train_batch_size", str(training.micro_batch_size)),
+        ("tokens_a_forward_pass", f"{training.micro_batch_tokens} # at most, padding included"),
         ("num_devices", str(training.workers)),
         ("gradient_accumulation_steps", str(accumulation(config))),
         ("total_train_batch_size", str(training.batch_size)),

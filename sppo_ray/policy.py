@@ -18,10 +18,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
 from transformers.integrations import HfDeepSpeedConfig
 
+from sppo_ray.batching import FILLER, Row, collate, micro_batches, rows
 from sppo_ray.config import Config
 from sppo_ray.errors import ReferenceMismatch
-from sppo_ray.loss import sppo_loss, token_logprobs
-from sppo_ray.records import Pair, Response
+from sppo_ray.loss import sppo_loss
+from sppo_ray.records import Pair
+from sppo_ray.scoring import Scorer
 
 # DeepSpeed calls collectives by names that torch has renamed: nothing that a user could mend.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -73,11 +75,12 @@ class TrainablePolicy:
         optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, alpha=ALPHA, eps=EPS)
         warmup = math.ceil(config.training.warmup_ratio * steps)
         self._engine, *_ = deepspeed.initialize(
-            model=network,
+            model=Scorer(network),
             optimizer=optimizer,
             lr_scheduler=get_linear_schedule_with_warmup(optimizer, warmup, steps),
             config=settings,
         )
+        self._network = network
         self.steps_done = 0
 
     def step(self, pairs: list[Pair]) -> StepNumbers:
@@ -86,16 +89,17 @@ class TrainablePolicy:
         The loss is the mean over the batch's real pairs, whatever their split over workers and micro-batches.
         Raises `ReferenceMismatch` on the first step if the sampler's log-probabilities are not this policy's.
         """
-        weight = _sum_over_workers([sum(pair.weight for pair in pairs)], self._device)[0]
+        groups = self._micro_batches(pairs)
+        about = _from_workers([sum(pair.weight for pair in pairs), len(groups)], self._device)
+        weight, passes = about[:, 0].sum().item(), int(about[:, 1].max())
         learning_rate = self._engine.get_lr()[0]
         sums = torch.zeros(6, dtype=torch.float64, device=self._device)
-        size = self._config.training.micro_batch_size
-        for start in range(0, len(pairs), size):
-            loss, numbers = self._forward(pairs[start : start + size])
+        for group in groups + [[FILLER]] * (passes - len(groups)):
+            loss, numbers = self._forward(group)
             # ZeRO averages gradients over workers; the batch's mean is over all of its pairs.
             self._engine.backward(loss * (dist.get_world_size() / weight))
             sums += numbers
-        total = _sum_over_workers(sums.tolist(), self._device)
+        total = _from_workers(sums.tolist(), self._device).sum(0).tolist()
         mismatch = total[4] / max(total[5], 1.0) if self.steps_done == 0 else None
         if mismatch is not None and mismatch > self._config.training.reference_tolerance:
             raise ReferenceMismatch(
@@ -118,23 +122,22 @@ class TrainablePolicy:
             reference_mismatch=mismatch,
         )
 
-    def _forward(self, pairs: list[Pair]) -> tuple[Tensor, Tensor]:
+    def _micro_batches(self, pairs: list[Pair]) -> list[list[Row]]:
+        training = self._config.training
+        return micro_batches(rows(pairs), training.micro_batch_tokens, 2 * training.micro_batch_size)
+
+    def _forward(self, group: list[Row]) -> tuple[Tensor, Tensor]:
         """Summed loss of a micro-batch, and its sums of: loss, log-ratios, tokens, mismatch in nats, response tokens."""
-        weights = torch.tensor([pair.weight for pair in pairs] * 2, device=self._device)
-        responses = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-        prompts = [pair.prompt_token_ids for pair in pairs] * 2
-        batch = collate(prompts, responses, self._device)
-        logits = self._engine(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits
-        logprobs = token_logprobs(logits, batch.token_ids) * batch.response_mask
+        batch = collate(group, self._device)
+        logprobs = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
         log_ratio = (logprobs - batch.reference).sum(-1)
-        win_rate = torch.tensor([response.win_rate for response in responses], device=self._device)
-        losses = weights * sppo_loss(log_ratio, win_rate, eta=self._config.training.eta)
+        losses = batch.weight * sppo_loss(log_ratio, batch.win_rate, eta=self._config.training.eta)
         with torch.no_grad():
-            ratios = (weights * log_ratio).view(2, -1).sum(-1)
-            off = ((logprobs - batch.reference).abs().sum(-1) * weights).sum()
-            tokens = (batch.attention_mask.sum(-1) * weights).sum()
-            scored = (batch.response_mask.sum(-1) * weights).sum()
-            numbers = torch.stack([losses.sum(), ratios[0], ratios[1], tokens, off, scored]).double()
+            chosen, rejected = (((batch.sign == sign) * batch.weight * log_ratio).sum() for sign in (1, -1))
+            off = ((logprobs - batch.reference).abs().sum(-1) * batch.weight).sum()
+            tokens = (batch.attention_mask.sum(-1) * batch.weight).sum()
+            scored = (batch.scored.sum(-1) * batch.weight).sum()
+            numbers = torch.stack([losses.sum(), chosen, rejected, tokens, off, scored]).double()
         return losses.sum(), numbers
 
     @torch.no_grad()
@@ -142,14 +145,11 @@ class TrainablePolicy:
         """The pairs with this policy's own log-probabilities as reference; every worker calls it, before the first step."""
         found = []
         for pair in pairs:
-            responses = [pair.chosen, pair.rejected]
-            batch = collate([pair.prompt_token_ids] * 2, responses, self._device)
-            logits = self._engine(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits
-            scored = token_logprobs(logits, batch.token_ids)
-            start = len(pair.prompt_token_ids)
+            batch = collate(rows([pair]), self._device)
+            scored = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
             chosen, rejected = (
-                replace(response, reference_logprobs=row[start : start + len(response.token_ids)].tolist())
-                for response, row in zip(responses, scored, strict=True)
+                replace(response, reference_logprobs=row[mask].tolist())
+                for response, row, mask in zip((pair.chosen, pair.rejected), scored, batch.scored, strict=True)
             )
             found.append(replace(pair, chosen=chosen, rejected=rejected))
         return found
@@ -158,12 +158,12 @@ class TrainablePolicy:
         """The full shape of each tensor that `gather` yields, in its order."""
         return {
             name: tuple(getattr(parameter, "ds_shape", parameter.shape))
-            for name, parameter in self._engine.module.named_parameters()
+            for name, parameter in self._network.named_parameters()
         }
 
     def gather(self) -> Iterator[tuple[str, Tensor]]:
         """The weights, one whole tensor after another, on the CPU. Every worker has to iterate to the end."""
-        for name, parameter in self._engine.module.named_parameters():
+        for name, parameter in self._network.named_parameters():
             with deepspeed.zero.GatheredParameters([parameter]):
                 tensor = parameter.detach().to("cpu", copy=True)
             yield name, tensor
@@ -184,31 +184,6 @@ class TrainablePolicy:
         self._engine.destroy()
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded sequences of prompt and response: all (rows, length)."""
-
-    token_ids: Tensor
-    attention_mask: Tensor
-    response_mask: Tensor
-    reference: Tensor  # reference log-probability of each response token, in nats; 0 elsewhere
-
-
-def collate(prompts: list[list[int]], responses: list[Response], device: torch.device) -> Batch:
-    rows = [prompt + response.token_ids for prompt, response in zip(prompts, responses, strict=True)]
-    length = max(map(len, rows))
-    token_ids = torch.zeros(len(rows), length, dtype=torch.long)
-    attention_mask = torch.zeros_like(token_ids)
-    response_mask = torch.zeros(len(rows), length)
-    reference = torch.zeros(len(rows), length)
-    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        token_ids[i, : len(rows[i])] = torch.tensor(rows[i])
-        attention_mask[i, : len(rows[i])] = 1
-        response_mask[i, len(prompt) : len(rows[i])] = 1
-        reference[i, len(prompt) : len(rows[i])] = torch.tensor(response.reference_logprobs)
-    return Batch(*(tensor.to(device) for tensor in (token_ids, attention_mask, response_mask, reference)))
-
-
 def _deepspeed_settings(config: Config) -> dict[str, Any]:
     return {
         "train_micro_batch_size_per_gpu": config.training.micro_batch_size,
@@ -222,7 +197,9 @@ def _deepspeed_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _sum_over_workers(values: list[float], device: torch.device) -> list[float]:
+def _from_workers(values: list[float], device: torch.device) -> Tensor:
+    """Every worker's values: (workers, values), float64."""
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
-    return tensor.tolist()
+    gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, tensor)
+    return torch.stack(gathered)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from sppo_ray import scoring
 from sppo_ray.loss import sppo_loss, token_logprobs
 from sppo_ray.preference import select_pair, target_win_rates, win_rates
+from sppo_ray.scoring import LinearLogprobs
 
 
 def test_by_hand():
@@ -80,3 +82,40 @@ def test_token_logprobs_of_bfloat16_logits_are_summed_in_float32():
     found = token_logprobs(logits, ids)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, token_logprobs(logits.float(), ids))
+
+
+def head(cap: float | None, bias: bool, dtype: torch.dtype = torch.float32) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Hidden states of 7 tokens, an output layer for 23, and the tokens' log-probabilities by a plain log-softmax."""
+    chance = torch.Generator().manual_seed(0)
+    shapes = [(7, 5), (23, 5)] + ([(23,)] if bias else [])
+    given = [torch.randn(shape, generator=chance).to(dtype).requires_grad_() for shape in shapes]
+    logits = torch.nn.functional.linear(*given).float()
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    return given, logits.log_softmax(-1)[range(7), TOKENS]
+
+
+TOKENS = [0, 3, 3, 22, 11, 7, 1]
+
+
+@pytest.mark.parametrize("elements", [1 << 25, 50])  # one slice of the vocabulary; slices of seven and a rest of two
+@pytest.mark.parametrize("cap", [None, 3.0])
+@pytest.mark.parametrize("bias", [False, True])
+def test_sliced_logprobs_and_gradients_are_the_plain_ones(monkeypatch, elements, cap, bias):
+    monkeypatch.setattr(scoring, "SLICE_ELEMENTS", elements)
+    given, expected = head(cap, bias)
+    found = LinearLogprobs.apply(*given, *([] if bias else [None]), torch.tensor(TOKENS), cap)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    weights = torch.linspace(-1, 2, 7)
+    for mine, plain in zip(
+        torch.autograd.grad(found @ weights, given), torch.autograd.grad(expected @ weights, given), strict=True
+    ):
+        torch.testing.assert_close(mine, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_sliced_logprobs_of_bfloat16_are_normalised_in_float32(monkeypatch):
+    monkeypatch.setattr(scoring, "SLICE_ELEMENTS", 50)
+    given, expected = head(3.0, False, torch.bfloat16)
+    found = LinearLogprobs.apply(*given, None, torch.tensor(TOKENS), 3.0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -7,16 +7,29 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, get_linear_schedule_with_warmup
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    get_linear_schedule_with_warmup,
+)
 
+from sppo_ray.batching import Row, micro_batches
 from sppo_ray.config import Config, load_config
 from sppo_ray.loss import sppo_loss, token_logprobs
 from sppo_ray.records import Pair, Response
 from tests.conftest import free_port
 
 STEPS = 5
-MICRO_BATCHES = [1, 2, 3]
-RESTARTED = 3  # the micro-batch size with which a checkpoint is saved and restored between the steps
+# Model and settings of each pair of steps. Responses of 5 to 12 tokens: a budget of 23 gives the two workers 4 and 2 passes.
+CASES = {
+    "a pair a pass": ("gemma2", ["training.micro_batch_size=1"]),
+    "budget of tokens": ("gemma2", ["training.micro_batch_tokens=23", "training.gradient_checkpointing=true"]),
+    "restarted": ("gemma2", ["training.micro_batch_size=2"]),  # from a checkpoint, between the steps
+    "untied head": ("llama", ["training.micro_batch_size=3"]),
+}
 
 
 def a_pair(number: int) -> Pair:
@@ -34,27 +47,31 @@ PAIRS = [a_pair(number) for number in range(5)]
 FILLER = Pair("", [0], Response([0], [0.0], 0.5), Response([0], [0.0], 0.5), weight=0.0)
 
 
-def configuration(micro: int) -> Config:
+def configuration(case: str) -> Config:
     return load_config(
         overrides=[
             "policy.dtype=float32",
             "training.batch_size=6",
-            f"training.micro_batch_size={micro}",
-            "training.learning_rate=1e-3",
+            "training.micro_batch_size=8",
+            "training.learning_rate=1e-4",  # RMSprop turns rounding into a step wherever a gradient is near 0
             "training.reference_tolerance=100",
+            *CASES[case][1],
         ]
     )
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two tiny models: soft-capped with a tied head, and not capped with a head of its own."""
     torch.manual_seed(0)
-    config = Gemma2Config(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, query_pre_attn_scalar=16, sliding_window=8, initializer_range=0.1,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("model")
-    Gemma2ForCausalLM(config).save_pretrained(folder)
+    shape = {
+        "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 16, "initializer_range": 0.1,
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("models")
+    gemma2 = Gemma2Config(**shape, query_pre_attn_scalar=16, sliding_window=8, final_logit_softcapping=5.0)
+    Gemma2ForCausalLM(gemma2).save_pretrained(folder / "gemma2")
+    LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False)).save_pretrained(folder / "llama")
     return folder
 
 
@@ -82,7 +99,7 @@ def plain_steps(model: Path, config: Config, count: int) -> tuple[dict[str, torc
     return dict(network.named_parameters()), numbers
 
 
-def zero_steps(rank: int, port: int, model: str, out: str) -> None:
+def zero_steps(rank: int, port: int, models: str, out: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
@@ -90,34 +107,35 @@ def zero_steps(rank: int, port: int, model: str, out: str) -> None:
     from sppo_ray.policy import TrainablePolicy
 
     share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]  # five pairs in a batch of six: uneven on purpose
-    for micro in MICRO_BATCHES:
-        policy = TrainablePolicy(configuration(micro), model, STEPS, torch.device("cpu"))
+    for case, (name, _) in CASES.items():
+        config, model = configuration(case), f"{models}/{name}"
+        policy = TrainablePolicy(config, model, STEPS, torch.device("cpu"))
         own = policy.recompute(share)
         numbers = [policy.step(share).row()]
-        if micro == RESTARTED:  # the second step is one of another process's engine, from a checkpoint
+        if case == "restarted":  # the second step is one of another process's engine
             policy.save(Path(out) / "checkpoint", numbers)
             policy.close()
-            policy = TrainablePolicy(configuration(micro), model, STEPS, torch.device("cpu"))
+            policy = TrainablePolicy(config, model, STEPS, torch.device("cpu"))
             numbers = policy.restore(Path(out) / "checkpoint")
         numbers.append(policy.step(share).row())
         weights = dict(policy.gather())
         if rank == 0:
-            torch.save({"weights": weights, "numbers": numbers, "own": own}, Path(out) / f"{micro}.pt")
+            torch.save({"weights": weights, "numbers": numbers, "own": own}, Path(out) / f"{case}.pt")
         policy.close()
 
 
 @pytest.fixture(scope="module")
-def two_workers(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of two workers under ZeRO-3, for each micro-batch size."""
+def two_workers(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of two workers under ZeRO-3, for each case."""
     folder = tmp_path_factory.mktemp("zero")
-    mp.spawn(zero_steps, (free_port(), str(model), str(folder)), nprocs=2)
+    mp.spawn(zero_steps, (free_port(), str(models), str(folder)), nprocs=2)
     return folder
 
 
-@pytest.mark.parametrize("micro", MICRO_BATCHES)
-def test_zero_steps_on_two_workers_are_plain_steps(model: Path, two_workers: Path, micro: int) -> None:
-    expected, plain = plain_steps(model, configuration(micro), count=2)
-    result = torch.load(two_workers / f"{micro}.pt", weights_only=False)
+@pytest.mark.parametrize("case", CASES)
+def test_zero_steps_on_two_workers_are_plain_steps(models: Path, two_workers: Path, case: str) -> None:
+    expected, plain = plain_steps(models / CASES[case][0], configuration(case), count=2)
+    result = torch.load(two_workers / f"{case}.pt", weights_only=False)
 
     for row, want in zip(result["numbers"], plain, strict=True):
         assert row["pairs"] == 5
@@ -130,11 +148,20 @@ def test_zero_steps_on_two_workers_are_plain_steps(model: Path, two_workers: Pat
         assert (tensor - want_tensor).norm() <= 1e-5 * want_tensor.norm(), name
 
 
-def test_a_recomputed_reference_is_the_policys_own(model: Path, two_workers: Path) -> None:
+@pytest.mark.parametrize("case", ["a pair a pass", "untied head"])
+def test_a_recomputed_reference_is_the_policys_own(models: Path, two_workers: Path, case: str) -> None:
+    model = models / CASES[case][0]
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
-    own = torch.load(two_workers / "1.pt", weights_only=False)["own"]
+    own = torch.load(two_workers / f"{case}.pt", weights_only=False)["own"]
     for before, after in zip(PAIRS[:3], own, strict=True):
         ids = torch.tensor([before.prompt_token_ids + before.rejected.token_ids])
         scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(before.prompt_token_ids) :]
         assert after.rejected.reference_logprobs == pytest.approx(scored.tolist(), abs=1e-5)
         assert after.rejected.token_ids == before.rejected.token_ids
+
+
+def test_micro_batches_go_from_long_to_short_under_the_budget() -> None:
+    share = [Row([1], Response([2] * (length - 1), [], 0.5), 1.0, 1) for length in (3, 9, 2, 4, 4)]
+    cut = [[len(row) for row in group] for group in micro_batches(share, tokens=8, most=8)]
+    assert cut == [[9], [4, 4], [3, 2]]
+    assert [len(group) for group in micro_batches(share, tokens=100, most=2)] == [2, 2, 1]

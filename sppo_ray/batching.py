@@ -1,0 +1,82 @@
+"""How one worker's share of a batch becomes forward passes: by length, under a budget of tokens.
+
+In: responses with their prompts. Out: groups of them of like length, as right-padded tensors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sppo_ray.records import Pair, Response
+
+
+@dataclass(frozen=True)
+class Row:
+    """One response to train on. sign: +1 the chosen one of its pair, -1 the rejected one."""
+
+    prompt: list[int]
+    response: Response
+    weight: float
+    sign: int
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response.token_ids)
+
+
+# An empty forward pass: under ZeRO-3 all workers make equally many.
+FILLER = Row([0], Response([0], [0.0], 0.5), weight=0.0, sign=1)
+
+
+def rows(pairs: list[Pair]) -> list[Row]:
+    """Chosen and rejected of each pair in turn."""
+    return [
+        Row(pair.prompt_token_ids, response, pair.weight, sign)
+        for pair in pairs
+        for response, sign in ((pair.chosen, 1), (pair.rejected, -1))
+    ]
+
+
+def micro_batches(share: list[Row], tokens: int, most: int) -> list[list[Row]]:
+    """Rows from long to short in groups of at most `most` rows and `tokens` tokens, padding included.
+
+    A row of more tokens is a group of its own.
+    """
+    groups: list[list[Row]] = []
+    for row in sorted(share, key=len, reverse=True):
+        if groups and len(groups[-1]) < min(most, tokens // len(groups[-1][0])):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded sequences of prompt and response: (rows, length) but for win_rate, weight and sign, which are (rows,)."""
+
+    token_ids: Tensor
+    attention_mask: Tensor
+    scored: Tensor  # where a token of the response stands
+    reference: Tensor  # reference log-probability of each response token, in nats; 0 elsewhere
+    win_rate: Tensor
+    weight: Tensor
+    sign: Tensor
+
+
+def collate(group: list[Row], device: torch.device) -> Batch:
+    shape = len(group), max(map(len, group))
+    token_ids = torch.zeros(shape, dtype=torch.long)
+    attention_mask = torch.zeros_like(token_ids)
+    scored = torch.zeros(shape, dtype=torch.bool)
+    reference = torch.zeros(shape)
+    for i, row in enumerate(group):
+        token_ids[i, : len(row)] = torch.tensor(row.prompt + row.response.token_ids)
+        attention_mask[i, : len(row)] = 1
+        scored[i, len(row.prompt) : len(row)] = True
+        reference[i, len(row.prompt) : len(row)] = torch.tensor(row.response.reference_logprobs)
+    win_rate = torch.tensor([row.response.win_rate for row in group])
+    weight = torch.tensor([row.weight for row in group])
+    sign = torch.tensor([row.sign for row in group])
+    tensors = token_ids, attention_mask, scored, reference, win_rate, weight, sign
+    return Batch(*(tensor.to(device) for tensor in tensors))
