@@ -194,8 +194,7 @@ def _publish(job: Job, policy: Any, reference: str, first: bool) -> None:
 
     job.coordinator.publishing.remote()
     if not first:
-        for _ in policy.gather():
-            pass
+        policy.assist()
         return
     publish(
         job.ledger.iteration(job.iteration) / "policy",

@@ -5,6 +5,7 @@ Runs on every worker of an initialised process group. The one module that touche
 """
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -74,12 +75,15 @@ class TrainablePolicy:
         network.train()  # checkpointing needs it; the named models have no dropout
         optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, alpha=ALPHA, eps=EPS)
         warmup = math.ceil(config.training.warmup_ratio * steps)
+        # DeepSpeed imports its Muon optimizer to learn that ours is another one, and that import loads torch's compiler.
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
         self._engine, *_ = deepspeed.initialize(
             model=Scorer(network),
             optimizer=optimizer,
             lr_scheduler=get_linear_schedule_with_warmup(optimizer, warmup, steps),
             config=settings,
         )
+        del os.environ["TORCHDYNAMO_DISABLE"]
         self._network = network
         self.steps_done = 0
 
@@ -162,11 +166,19 @@ class TrainablePolicy:
         }
 
     def gather(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights, one whole tensor after another, on the CPU. Every worker has to iterate to the end."""
+        """The weights, one whole tensor after another, on the CPU. One worker iterates to the end, the others `assist`."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # each thread has its own, and another may iterate
         for name, parameter in self._network.named_parameters():
             with deepspeed.zero.GatheredParameters([parameter]):
                 tensor = parameter.detach().to("cpu", copy=True)
             yield name, tensor
+
+    def assist(self) -> None:
+        """Take part in another worker's `gather`."""
+        for parameter in self._network.parameters():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                pass
 
     def save(self, folder: Path, log: list[dict[str, Any]]) -> None:
         """Write a ZeRO checkpoint, every worker its own part: weights, optimizer, schedule, and the log so far."""

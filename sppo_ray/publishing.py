@@ -4,19 +4,17 @@ In: a stream of named tensors and the model whose configuration and tokenizer th
 """
 
 import json
-import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from sppo_ray import files
 from sppo_ray.records import Snapshot
+from sppo_ray.shards import ahead, timed, write_shard
 from sppo_ray.snapshots import MANIFEST, withdraw
 from sppo_ray.storage import remote, reporting
 
@@ -33,28 +31,32 @@ def publish(
     card: str,
     shard_bytes: int = SHARD_BYTES,
     trust_remote_code: bool = False,
+    seconds: Counter[str] | None = None,
 ) -> Snapshot:
-    """Write a model folder from a stream of tensors, holding one shard in memory, and give it its name at the end.
+    """Write a model folder from a stream of tensors, holding two in memory, and give it its name at the end.
 
     shapes: of all tensors, in the order in which they come.  base: the model whose configuration and tokenizer it keeps.
-    card: the text of its README.md.
+    card: the text of its README.md.  seconds: gets the time of gather, write and digest, which overlap.
     """
+    seconds = Counter() if seconds is None else seconds
     temporary = Path(tempfile.mkdtemp()) if remote(folder) else files.temporary_name(folder)
     try:
         with reporting(temporary):
             files.disk.make_folder(temporary)
             _copy_base(base, temporary, dtype, trust_remote_code)
-            _write_shards(temporary, shapes, dtype, iter(tensors), shard_bytes)
+            digests = _write_shards(temporary, shapes, dtype, ahead(iter(tensors), seconds), shard_bytes, seconds)
             # The manifest seals what engines load. The card is for people, and written again after each evaluation.
+            others = [file for file in sorted(temporary.iterdir()) if file.name not in digests]
             manifest = {
                 "iteration": iteration,
-                "files": {file.name: files.digest_file(file) for file in sorted(temporary.iterdir())},
+                "files": digests | {file.name: files.digest_file(file) for file in others},
             }
             files.disk.write(temporary / "README.md", card.encode())
             data = json.dumps(manifest, indent=2).encode()
             files.disk.write(temporary / MANIFEST, data)
         withdraw(folder)  # left there by a publication whose files are damaged
-        files.publish_folder(temporary, folder, last=MANIFEST)
+        with timed(seconds, "write"):
+            files.publish_folder(temporary, folder, last=MANIFEST)
     except Exception:
         files.discard(temporary)
         raise
@@ -85,36 +87,30 @@ def _write_shards(
     dtype: torch.dtype,
     tensors: Iterator[tuple[str, torch.Tensor]],
     shard_bytes: int,
-) -> None:
+    seconds: Counter[str],
+) -> dict[str, str]:
+    """Gives the digest of each shard by its name."""
     sizes = {name: torch.Size(shape).numel() * dtype.itemsize for name, shape in shapes.items()}
     shards = _plan(sizes, shard_bytes)
     if len(shards) == 1:
         names = ["model.safetensors"]
     else:
         names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    digests: dict[str, str] = {}
     for file, members in zip(names, shards, strict=True):
-        shard = {}
-        for expected in members:
-            name, tensor = next(tensors)
-            assert name == expected, (name, expected)
-            shard[name] = tensor.to(dtype).contiguous()
-        files.disk.fill(folder / file, partial(_save, shard))
+        part = {name: shapes[name] for name in members}
+
+        def save(path: Path, part: dict[str, tuple[int, ...]] = part) -> None:
+            digests[path.name] = write_shard(path, part, dtype, tensors, seconds)
+
+        files.disk.fill(folder / file, save)
     if len(shards) > 1:
         index: dict[str, Any] = {
             "metadata": {"total_size": sum(sizes.values())},
             "weight_map": {name: file for file, members in zip(names, shards, strict=True) for name in members},
         }
         files.disk.write(folder / "model.safetensors.index.json", json.dumps(index, indent=2).encode())
-
-
-def _save(shard: dict[str, torch.Tensor], path: Path) -> None:
-    try:
-        save_file(shard, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        code = re.search(r"os error (\d+)", str(error))  # its only trace of what the file system said
-        if code is None:
-            raise
-        raise OSError(int(code[1]), str(error), str(path)) from error
+    return digests
 
 
 def _plan(sizes: dict[str, int], shard_bytes: int) -> list[list[str]]:

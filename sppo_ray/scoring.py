@@ -63,7 +63,7 @@ class LinearLogprobs(torch.autograd.Function):
             logits = _logits(hidden, weight, bias, part, cap)
             normalizer = torch.logaddexp(normalizer, logits.logsumexp(-1))
             inside, column = _columns(tokens, part)
-            picked[inside] = logits[inside, column]
+            picked = torch.where(inside, logits.gather(1, column).squeeze(1), picked)
         ctx.save_for_backward(hidden, weight, bias, tokens, normalizer)
         ctx.cap = cap
         return picked - normalizer
@@ -80,7 +80,7 @@ class LinearLogprobs(torch.autograd.Function):
             slope = None if ctx.cap is None else 1 - (logits / ctx.cap) ** 2
             of_logits = logits.sub_(normalizer[:, None]).exp_().mul_(-gradient[:, None])
             inside, column = _columns(tokens, part)
-            of_logits[inside, column] += gradient[inside]
+            of_logits.scatter_add_(1, column, (inside * gradient)[:, None])
             if slope is not None:
                 of_logits *= slope
             if of_bias is not None:
@@ -106,6 +106,7 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, part: slice, ca
 
 
 def _columns(tokens: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-    """The rows whose token lies in a slice of the vocabulary, and its column there."""
-    inside = ((tokens >= part.start) & (tokens < part.stop)).nonzero().squeeze(-1)
-    return inside, tokens[inside] - part.start
+    """Of each row: whether its token lies in a slice of the vocabulary, and its column there (any, where it does not)."""
+    # No indexing by a mask: that would make a GPU wait for its host once a slice.
+    inside = (tokens >= part.start) & (tokens < part.stop)
+    return inside, (tokens - part.start).clamp(0, part.stop - part.start - 1)[:, None]

@@ -118,8 +118,10 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
             policy = TrainablePolicy(config, model, STEPS, torch.device("cpu"))
             numbers = policy.restore(Path(out) / "checkpoint")
         numbers.append(policy.step(share).row())
-        weights = dict(policy.gather())
-        if rank == 0:
+        if rank == 1:
+            policy.assist()
+        else:
+            weights = dict(policy.gather())
             torch.save({"weights": weights, "numbers": numbers, "own": own}, Path(out) / f"{case}.pt")
         policy.close()
 

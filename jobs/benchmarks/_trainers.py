@@ -1,0 +1,171 @@
+"""The same optimizer steps by this project's trainer and by TRL's, each under ZeRO-3 on two CPU processes.
+
+    python -m torch.distributed.run --nproc_per_node 2 -m jobs.benchmarks._trainers ours|trl|trl-precomputed FOLDER
+
+FOLDER holds the model; the seconds of each step are written to FOLDER/<way>.json. TRL's ways need TRL's environment.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sppo_ray.records import Pair, Response
+
+WORKERS, PAIRS, STEPS, WARM_UP = 2, 4, 10, 2  # pairs: of a worker in a step; the first steps are not counted
+MODEL = {
+    "vocab_size": 8192, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32,
+}  # fmt: skip
+ETA, LEARNING_RATE = 1000.0, 5e-7
+SHARE = WORKERS * PAIRS
+
+
+def pairs() -> list[Pair]:
+    """Prompts and responses of chat-like lengths: log-normal around 60 and 200 tokens, at most 256 each and 512."""
+    chance = random.Random(0)
+
+    def tokens(median: float, most: int) -> list[int]:
+        length = min(most, max(4, round(chance.lognormvariate(0, 0.6) * median)))
+        return [chance.randrange(3, MODEL["vocab_size"]) for _ in range(length)]
+
+    def response(win_rate: float) -> Response:
+        found = tokens(200, 512)
+        return Response(found, [-10.0] * len(found), win_rate)
+
+    return [Pair(str(n), tokens(60, 256), response(1.0), response(0.0)) for n in range(STEPS * SHARE)]
+
+
+def batch(step: int) -> list[Pair]:
+    return pairs()[step * SHARE : (step + 1) * SHARE]
+
+
+def trained_tokens() -> int:
+    """Of the steps that count: prompt and response, both responses of each pair, no padding."""
+    counted = pairs()[WARM_UP * SHARE :]
+    return sum(
+        2 * len(pair.prompt_token_ids) + len(pair.chosen.token_ids) + len(pair.rejected.token_ids) for pair in counted
+    )
+
+
+def make_model(folder: Path) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    Gemma2ForCausalLM(Gemma2Config(**MODEL)).save_pretrained(folder)  # type: ignore[arg-type]
+
+
+def ours(folder: Path) -> list[float]:
+    from sppo_ray.config import load_config
+    from sppo_ray.policy import TrainablePolicy
+
+    settings = {
+        "policy.dtype": "float32", "training.batch_size": SHARE, "training.eta": ETA,
+        "training.learning_rate": LEARNING_RATE, "training.gradient_checkpointing": "true",
+        "training.micro_batch_size": PAIRS, "training.micro_batch_tokens": TOKENS, "training.reference_tolerance": 1e9,
+    }  # fmt: skip
+    config = load_config(overrides=[f"{key}={value}" for key, value in settings.items()])
+    torch.distributed.init_process_group("gloo")
+    policy = TrainablePolicy(config, str(folder), STEPS, torch.device("cpu"))
+    ends = [time.monotonic()]
+    for step in range(STEPS):
+        policy.step(batch(step)[int(os.environ["RANK"]) :: WORKERS])
+        ends.append(time.monotonic())
+    return ends
+
+
+TOKENS = 2048
+
+
+def trl(folder: Path, precomputed: bool) -> list[float]:
+    import deepspeed
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from trl import DPOConfig, DPOTrainer
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # gloo, as in ours
+
+    class Clock(TrainerCallback):
+        ends: list[float] = []  # noqa: RUF012
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.ends or self.ends.append(time.monotonic())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.ends.append(time.monotonic())
+
+    class Tokenized(DPOTrainer):
+        def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:  # the tokens are given
+            return dataset
+
+        def _get_train_sampler(self, *_: Any, **__: Any) -> Any:  # the order is given, too
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    rows = [
+        {
+            "prompt_ids": pair.prompt_token_ids,
+            "chosen_ids": pair.chosen.token_ids,
+            "rejected_ids": pair.rejected.token_ids,
+        }
+        for pair in pairs()
+    ]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>")),
+        pad_token="<pad>",
+        eos_token="<eos>",
+    )
+    clock = Clock()
+    arguments = DPOConfig(
+        output_dir=str(folder / "trl"),
+        loss_type=["sppo_hard"],
+        beta=1 / ETA,
+        learning_rate=LEARNING_RATE,
+        optim="rmsprop",
+        lr_scheduler_type="linear",
+        warmup_steps=2,
+        max_grad_norm=1.0,
+        per_device_train_batch_size=PAIRS,
+        max_length=1024,
+        num_train_epochs=1,
+        bf16=False,
+        use_cpu=True,
+        gradient_checkpointing=True,
+        precompute_ref_log_probs=precomputed,
+        model_init_kwargs={"attn_implementation": "eager", "dtype": "float32"},
+        report_to=[],
+        save_strategy="no",
+        logging_steps=STEPS,
+        disable_tqdm=True,
+        deepspeed={
+            "train_micro_batch_size_per_gpu": PAIRS,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": 1.0,
+            "zero_optimization": {"stage": 3, "overlap_comm": False},
+            "zero_allow_untested_optimizer": True,
+        },
+    )
+    started = time.monotonic()
+    trainer = Tokenized(
+        str(folder),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[clock],
+    )
+    print("constructed", time.monotonic() - started)
+    trainer.train()
+    return clock.ends
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    way, folder = sys.argv[1], Path(sys.argv[2])
+    found = ours(folder) if way == "ours" else trl(folder, way == "trl-precomputed")
+    if os.environ["RANK"] == "0":
+        (folder / f"{way}.json").write_text(json.dumps(found))
