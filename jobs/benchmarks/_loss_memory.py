@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from sppo_ray.loss import sppo_loss, token_logprobs
-from sppo_ray.scoring import Head
+from sppo_ray.scoring import LinearLogprobs
 
 VOCABULARY, CAP, ETA = 256_000, 30.0, 1000.0
 HIDDEN = 256  # of a real pass: the products with the head should not take all day on a CPU
@@ -26,7 +26,8 @@ def loss(way: str, hidden: Tensor, head: nn.Linear, ids: Tensor) -> Tensor:
     if way == "plain":
         logprobs = token_logprobs(CAP * torch.tanh(head(hidden) / CAP), ids)
     else:
-        logprobs = Head(head, CAP)(hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).view(len(ids), -1)
+        states, tokens = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+        logprobs: Tensor = LinearLogprobs.apply(states, head.weight, None, tokens, CAP).view(len(ids), -1)
     log_ratio = logprobs.sum(-1) + 12.0 * ids.shape[1]  # any reference: near the log-probabilities of an untrained head
     return sppo_loss(log_ratio, torch.full_like(log_ratio, 0.9), eta=ETA).sum()
 

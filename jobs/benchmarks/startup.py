@@ -1,0 +1,107 @@
+"""What an iteration's `fit()` takes until its first step, beside an empty `fit()` of Ray Train on as many workers."""
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from actors.pipeline import Stages, training_pairs
+from actors.trainer import Job, fit
+from jobs.benchmarks import Ratio, at_most
+from sppo_ray import playground
+from sppo_ray.config import load_config
+from sppo_ray.fakes import FakeGenerator
+from sppo_ray.ledger import Ledger
+from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
+
+PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number]) for number in range(16)]
+GOAL = 2.0  # times Ray Train's own
+
+
+@ray.remote(num_cpus=0)
+class Marks:
+    """Stands for the coordinator: notes when the trainer calls it."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, float] = {}
+
+    def mark(self, name: str, when: float) -> None:
+        self._times.setdefault(name, when)
+
+    def trained(self, *_: Any) -> None:
+        self.mark("first step", time.time())
+
+    def publishing(self) -> None:
+        self.mark("last step", time.time())
+
+    def judged(self, *_: Any) -> None:
+        pass
+
+    def stop(self, error: Exception) -> None:
+        raise error
+
+    def times(self) -> dict[str, float]:
+        return self._times
+
+
+@dataclass(frozen=True)
+class TimedJob(Job):
+    @property
+    def steps(self) -> int:  # what a train worker asks for between its imports and its policy
+        self.coordinator.mark.remote("worker process", psutil.Process().create_time())
+        self.coordinator.mark.remote("imports", time.time())
+        return super().steps
+
+
+def run() -> list[Ratio]:
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    ray.init(address="local", num_cpus=4, log_to_driver=False, logging_level="warning")
+    with tempfile.TemporaryDirectory() as name:
+        _fit_nothing(Path(name) / "warm")  # the first one also reads the libraries from disk
+        nothing = _fit_nothing(Path(name))
+        parts = _fit_iteration(Path(name) / "run")
+    start = sum(list(parts.values())[:3])
+    seconds = {name: f"{value:.1f} s" for name, value in parts.items()}
+    ratio = at_most("start-up: fit() to the first step, an empty fit() = 1", start / nothing, GOAL, **seconds)
+    return [ratio]
+
+
+def _fit_nothing(folder: Path) -> float:
+    started = time.time()
+    TorchTrainer(
+        _nothing,
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
+        run_config=RunConfig(name="nothing", storage_path=str(folder)),
+    ).fit()
+    return time.time() - started
+
+
+def _nothing() -> None:
+    pass
+
+
+def _fit_iteration(root: Path) -> dict[str, float]:
+    config = load_config(overrides=["block=16", "iterations=1", "training.reference_tolerance=1e9"])
+    base = Snapshot(0, str(playground.build().policy))
+    ledger, marks = Ledger(root), Marks.remote()  # type: ignore[attr-defined]
+    ledger.claim(config, {})
+    ledger.write_prompts(1, PROMPTS)
+    sampled = FakeGenerator(base).generate(PROMPTS, 5, base.name)
+    ledger.write(sampled, Candidates, ledger.block(Candidates, 1, 0))
+    rates = [0.9, 0.5, 0.5, 0.5, 0.1]
+    judged = [Judged(row.prompt_id, "", row.responses, [[0.0] * 5] * 5, rates, 0, 4, base.name) for row in sampled]
+    ledger.write(judged, Judged, ledger.block(Judged, 1, 0))
+    stages = Stages(config, ledger, None, None, marks)
+    called = time.time()
+    fit(TimedJob(config, ledger, 1, base, len(PROMPTS), marks), training_pairs(stages, 1, len(PROMPTS)))
+    times = ray.get(marks.times.remote()) | {"publish and end": time.time()}
+    order = ["worker process", "imports", "first step", "last step", "publish and end"]
+    return {name: times[name] - before for name, before in zip(order, [called, *map(times.get, order)], strict=False)}
