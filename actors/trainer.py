@@ -111,7 +111,7 @@ def work(settings: dict[str, Any]) -> None:
         training = job.config.training
         message = (
             f"iteration {job.iteration}, train worker {ray.train.get_context().get_world_rank()}: out of memory: {error}\n"
-            f"Lower training.micro_batch_size ({training.micro_batch_size}) or policy.max_length, raise training.workers "
+            f"Lower training.micro_batch_tokens ({training.micro_batch_tokens}) or policy.max_length, raise training.workers "
             f"({training.workers}), or set training.gradient_checkpointing=true "
             f"({str(training.gradient_checkpointing).lower()} now); the same command then continues the run"
         )

@@ -47,7 +47,7 @@ def write_shard(
         for expected in shapes:
             name, tensor = next(tensors)
             assert (name, tuple(tensor.shape)) == (expected, shapes[expected]), (name, expected)
-            put(memoryview(tensor.to(dtype).contiguous().flatten().view(torch.uint8).numpy()))
+            put(tensor.to(dtype).contiguous().flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 

@@ -23,11 +23,12 @@ HIDDEN = 256  # of a real pass: the products with the head should not take all d
 
 def loss(way: str, hidden: Tensor, head: nn.Linear, ids: Tensor) -> Tensor:
     """The SPPO loss of rows whose tokens, all but the first, are responses."""
+    logprobs: Tensor
     if way == "plain":
         logprobs = token_logprobs(CAP * torch.tanh(head(hidden) / CAP), ids)
     else:
         states, tokens = hidden[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
-        logprobs: Tensor = LinearLogprobs.apply(states, head.weight, None, tokens, CAP).view(len(ids), -1)
+        logprobs = LinearLogprobs.apply(states, head.weight, None, tokens, CAP).view(len(ids), -1)
     log_ratio = logprobs.sum(-1) + 12.0 * ids.shape[1]  # any reference: near the log-probabilities of an untrained head
     return sppo_loss(log_ratio, torch.full_like(log_ratio, 0.9), eta=ETA).sum()
 

@@ -2,7 +2,7 @@
 
     python -m torch.distributed.run --nproc_per_node 2 -m jobs.benchmarks._trainers ours|trl|trl-precomputed FOLDER
 
-FOLDER holds the model; the seconds of each step are written to FOLDER/<way>.json. TRL's ways need TRL's environment.
+FOLDER holds model and pairs; the seconds of each step are written to FOLDER/<way>.json. TRL's ways need TRL's environment.
 """
 
 import json
@@ -22,6 +22,7 @@ MODEL = {
     "vocab_size": 8192, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32,
 }  # fmt: skip
+TOKENS = 2048  # of a forward pass, in ours
 ETA, LEARNING_RATE = 1000.0, 5e-7
 SHARE = WORKERS * PAIRS
 
@@ -53,8 +54,13 @@ def trained_tokens() -> int:
     )
 
 
-def make_model(folder: Path) -> None:
+def make_inputs(folder: Path) -> None:
+    from datasets import Dataset
     from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    rows = [(pair.prompt_token_ids, pair.chosen.token_ids, pair.rejected.token_ids) for pair in pairs()]
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    Dataset.from_list([dict(zip(names, row, strict=True)) for row in rows]).save_to_disk(folder / "pairs")
 
     torch.manual_seed(0)
     Gemma2ForCausalLM(Gemma2Config(**MODEL)).save_pretrained(folder)  # type: ignore[arg-type]
@@ -79,9 +85,6 @@ def ours(folder: Path) -> list[float]:
     return ends
 
 
-TOKENS = 2048
-
-
 def trl(folder: Path, precomputed: bool) -> list[float]:
     import deepspeed
     from datasets import Dataset
@@ -95,7 +98,8 @@ def trl(folder: Path, precomputed: bool) -> list[float]:
         ends: list[float] = []  # noqa: RUF012
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.ends or self.ends.append(time.monotonic())
+            if not self.ends:
+                self.ends.append(time.monotonic())
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.ends.append(time.monotonic())
@@ -107,14 +111,6 @@ def trl(folder: Path, precomputed: bool) -> list[float]:
         def _get_train_sampler(self, *_: Any, **__: Any) -> Any:  # the order is given, too
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
-    rows = [
-        {
-            "prompt_ids": pair.prompt_token_ids,
-            "chosen_ids": pair.chosen.token_ids,
-            "rejected_ids": pair.rejected.token_ids,
-        }
-        for pair in pairs()
-    ]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>")),
         pad_token="<pad>",
@@ -150,15 +146,13 @@ def trl(folder: Path, precomputed: bool) -> list[float]:
             "zero_allow_untested_optimizer": True,
         },
     )
-    started = time.monotonic()
     trainer = Tokenized(
         str(folder),
         args=arguments,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.load_from_disk(folder / "pairs"),
         processing_class=tokenizer,
         callbacks=[clock],
     )
-    print("constructed", time.monotonic() - started)
     trainer.train()
     return clock.ends
 

@@ -19,7 +19,7 @@ def run() -> list[Ratio]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _make_model(folder / "model")
-        launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         program = ["-m", "jobs.benchmarks._publisher", str(folder / "model"), name]
         subprocess.run([sys.executable, *launch, *program], check=True)
         found = json.loads((folder / "published.json").read_text())

@@ -1,22 +1,90 @@
 """Training: memory of the loss against the plain way, trained tokens a second against TRL."""
 
+import json
+import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import venv
 from pathlib import Path
 
 import torch
 
-from jobs.benchmarks import Ratio, at_most
+from jobs.benchmarks import Ratio, at_least, at_most
 from jobs.benchmarks._loss_memory import HIDDEN, VOCABULARY, accounted
+from jobs.benchmarks._trainers import MODEL, PAIRS, STEPS, TOKENS, WARM_UP, WORKERS, make_inputs, trained_tokens
 
 GEMMA_2_9B = 3584  # hidden size
 ROWS, LENGTH = 8, 1024
 REAL_LENGTH = 128  # of a pass that is really made: the plain one takes 4 GiB
 
 
+TRL = "1.16.0"
+TRL_ENVIRONMENT = Path(".venv-bench")  # TRL beside this environment's own packages, which it does not change
+
+
 def run() -> list[Ratio]:
-    return loss_memory()
+    return [*loss_memory(), tokens_a_second()]
+
+
+def tokens_a_second() -> Ratio:
+    """Both train one epoch on the same pairs, two processes x 4 pairs a step; the first steps are not counted.
+
+    TRL as it comes: gradient checkpointing, a second copy of the model as reference; also with precomputed references.
+    """
+    about = {
+        "model": f"Gemma-2, hidden {MODEL['hidden_size']}, {MODEL['num_hidden_layers']} layers, vocabulary {MODEL['vocab_size']}",
+        "a step": f"{WORKERS} processes x {PAIRS} pairs, float32, ZeRO-3 over gloo, checkpointing, RMSprop",
+    }
+    name = f"trained tokens a second, TRL {TRL} (sppo_hard) = 1"
+    try:
+        python = _trl_python()
+    except subprocess.CalledProcessError as error:
+        return Ratio(
+            name, 0.0, 1.5, False, about | {"reason": f"TRL cannot be installed: pip ended with {error.returncode}"}
+        )
+    tokens = trained_tokens()
+    with tempfile.TemporaryDirectory() as folder:
+        make_inputs(Path(folder))
+        ways = (("trl", python), ("ours", Path(sys.executable)), ("trl-precomputed", python))
+        speeds = {way: tokens / _train(program, way, Path(folder)) for way, program in ways}
+    return at_least(
+        name,
+        speeds["ours"] / speeds["trl"],
+        1.5,
+        **about,
+        counted=f"{STEPS - WARM_UP} steps, {tokens} tokens, passes of {TOKENS} tokens here",
+        **{way: f"{speed:.0f} tokens/s" for way, speed in speeds.items()},
+        against_precomputed=f"{speeds['ours'] / speeds['trl-precomputed']:.2f} (its pass over the references not counted)",
+    )
+
+
+def _trl_python() -> Path:
+    python = TRL_ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        venv.create(TRL_ENVIRONMENT)
+        purelib = Path(sysconfig.get_path("purelib", vars={"base": str(TRL_ENVIRONMENT)}))
+        (purelib / "main.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # --no-deps: what TRL needs is here.
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", f"trl=={TRL}"]
+    subprocess.run(pip, check=True)
+    return python
+
+
+def _train(python: Path, way: str, folder: Path) -> float:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(WORKERS)]
+    with (folder / f"{way}.log").open("w") as log:
+        done = subprocess.run(
+            [str(python), *launch, "-m", "jobs.benchmarks._trainers", way, str(folder)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        raise RuntimeError(f"{way} failed:\n{(folder / f'{way}.log').read_text()[-3000:]}")
+    ends: list[float] = json.loads((folder / f"{way}.json").read_text())
+    return ends[-1] - ends[WARM_UP]
 
 
 def loss_memory() -> list[Ratio]:
@@ -45,9 +113,9 @@ def loss_memory() -> list[Ratio]:
     ]
 
 
-def _real_pass(way: str, folder: Path) -> dict:  # type: ignore[type-arg]
+def _real_pass(way: str, folder: Path) -> dict:
     out = folder / f"{way}.pt"
     arguments = [way, str(ROWS), str(REAL_LENGTH), str(out)]
     subprocess.run([sys.executable, "-m", "jobs.benchmarks._loss_memory", *arguments], check=True)
-    result: dict = torch.load(out)  # type: ignore[type-arg]
+    result: dict = torch.load(out)
     return result
