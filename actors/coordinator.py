@@ -44,6 +44,7 @@ class Coordinator:
         self._asleep = False
         self._judged: set[tuple[int, int]] = set()
         self._granted = 0  # the last optimizer step of this iteration that a train worker may take
+        self._advance: dict[str, float] = {}  # what publishing took, and when it was done
         self._stopping = False
         self._news = asyncio.Condition()
         self._end: asyncio.Future[None]  # what ends the run before its time
@@ -100,7 +101,7 @@ class Coordinator:
         return snapshot
 
     def _begin(self, iteration: int, prompts: int) -> None:
-        self._granted = 0
+        self._granted, self._advance = 0, {}
         self._status.iteration, self._status.stages = iteration, new_stages(prompts)
         self._status.step, self._status.set_aside, self._status.trainer_restarts = None, 0, -1
 
@@ -219,6 +220,9 @@ class Coordinator:
     async def publishing(self) -> None:
         self._status.phase = "publishing"
 
+    async def published(self, seconds: dict[str, float]) -> None:
+        self._advance = seconds | {"done": time.time()}
+
     async def fail(self, error: SppoError) -> None:
         """End the run with this error."""
         if not self._end.done():
@@ -263,7 +267,10 @@ class Coordinator:
     def _seconds(self, trained: float, loaded: float) -> dict[str, float]:
         seconds = {name: stage.seconds for name, stage in self._status.stages.items()}
         last = self._status.stages["train"].last or trained
-        return seconds | {"advance": loaded - last}
+        # Gather, write and digest overlap; then the train workers end, then the engines load.
+        advance = dict(self._advance)
+        after = {"trainer_end": trained - advance.pop("done", trained), "load": loaded - trained}
+        return seconds | {"advance": loaded - last} | advance | after
 
 
 def _own(error: BaseException) -> BaseException:

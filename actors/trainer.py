@@ -5,6 +5,7 @@ In: the pairs of the iteration, as they are judged. Out: the published snapshot.
 
 import itertools
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,7 @@ def _publish(job: Job, policy: Any, reference: str, first: bool) -> None:
     if not first:
         policy.assist()
         return
+    seconds: Counter[str] = Counter()
     publish(
         job.ledger.iteration(job.iteration) / "policy",
         job.iteration,
@@ -205,4 +207,6 @@ def _publish(job: Job, policy: Any, reference: str, first: bool) -> None:
         base=reference,
         card=model_card(job.ledger.config(), job.iteration, job.ledger.reports()),
         trust_remote_code=job.config.policy.trust_remote_code,
+        seconds=seconds,
     )
+    job.coordinator.published.remote(dict(seconds))

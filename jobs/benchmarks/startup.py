@@ -48,6 +48,9 @@ class Marks:
     def judged(self, *_: Any) -> None:
         pass
 
+    def published(self, seconds: dict[str, float]) -> None:
+        pass
+
     def training(self) -> None:
         pass
 

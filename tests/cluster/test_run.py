@@ -98,6 +98,7 @@ def test_the_report_has_what_others_rely_on(root: Path, report: Any) -> None:
         assert 0 <= row["win_rate_vs_base"] <= 1 and 0 <= row["win_rate_vs_previous"] <= 1
         assert row["mean_response_tokens"] > 0
         assert {"generate", "judge", "train", "advance", "total"} <= set(row["seconds"])
+        assert {"gather", "write", "digest", "trainer_end", "load"} <= set(row["seconds"])
     assert len(report["playground"]["rule_win_rate_vs_base"]) == 2
     written = yaml.safe_load((root / "config.yaml").read_text())
     assert written["config"]["prompts"]["limit"] == PROMPTS and "torch" in written["versions"]
