@@ -1,0 +1,92 @@
+"""What a run would need and take, before the bill: memory, fit, time, best split of the devices, bytes, cost.
+
+    python jobs/plan.py [--recipe NAME | --config FILE] --gpus N --gpu-memory GIB [--gpu NAME] [--price USD] [--json]
+                        [--sweep gpus=8,16,32,64 [--plot FILE]] [--probe] [key.path=value ...]
+
+Needs no GPU and no network. Exit status: 0 it fits, 1 it does not, 2 the input is at fault.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from sppo_ray.config import Config, load_config
+from sppo_ray.errors import ConfigError, UserError
+from sppo_ray.planning.budget import Budget, budget
+from sppo_ray.planning.devices import device
+from sppo_ray.planning.rates import Rates
+from sppo_ray.planning.text import lines, memory_table, sweep_svg, sweep_table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        given = parse(arguments)
+        config = load_config(given.recipe, given.config, given.overrides)
+        counts = sweep_counts(given.sweep) if given.sweep else [given.gpus]
+        kind = device(given.gpu_memory, given.gpu)
+        rates = probe(config) if given.probe else None
+        budgets = [budget(config, count, kind, rates, given.price) for count in counts]
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if given.sweep:
+        given.plot.write_text(sweep_svg(budgets), "utf-8")
+    if given.json:
+        trees = [one.tree() for one in budgets]
+        print(json.dumps({"sweep": trees, "fits": all(one.fits for one in budgets)} if given.sweep else trees[0]))
+    else:
+        show(budgets, given.plot if given.sweep else None)
+    return 0 if all(one.fits for one in budgets) else 1
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="jobs/plan.py", description="What a run would need and take.")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--recipe", metavar="NAME", help="a packaged recipe (default: playground)")
+    which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file, in the recipes' format")
+    parser.add_argument("--gpus", metavar="N", type=int, default=8, help="of the whole cluster (default: 8)")
+    parser.add_argument("--gpu-memory", metavar="GIB", type=float, default=80.0, help="of each (default: 80)")
+    parser.add_argument("--gpu", metavar="NAME", help="a GPU of the table (default: the one with the nearest memory)")
+    parser.add_argument("--price", metavar="USD", type=float, help="of a GPU-hour")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument("--sweep", metavar="gpus=8,16", help="a plan for each number of GPUs, and a plot")
+    parser.add_argument("--plot", metavar="FILE", type=Path, default=Path("plan.svg"), help="of the sweep")
+    parser.add_argument("--probe", action="store_true", help="measure the rates on the running cluster")
+    parser.add_argument("overrides", metavar="key.path=value", nargs="*")
+    return parser.parse_intermixed_args(arguments)
+
+
+def sweep_counts(text: str) -> list[int]:
+    name, _, counts = text.partition("=")
+    if name != "gpus" or not all(count.isdigit() for count in counts.split(",")):
+        raise ConfigError(f"--sweep {text}: write gpus=8,16,32,64")
+    return [int(count) for count in counts.split(",")]
+
+
+def probe(config: Config) -> Rates:
+    """Rates measured on the cluster; what they need is imported only here."""
+    from jobs.sppo import connect, say
+    from sppo_ray.preparation import prepare
+
+    preparation = prepare(config, lambda line: say(line, sys.stderr))
+    connect()
+    from actors.probe import measure
+
+    return measure(preparation)
+
+
+def show(budgets: list[Budget], plot: Path | None) -> None:
+    console = Console(width=140, highlight=False, soft_wrap=True)
+    if plot is None:
+        console.print("\n".join(lines(budgets[0])), markup=False)
+        console.print(memory_table(budgets[0]))
+    else:
+        console.print(sweep_table(budgets))
+        console.print(f"plot: {plot}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

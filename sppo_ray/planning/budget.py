@@ -1,0 +1,135 @@
+"""The whole plan of a run on N devices of one kind.
+
+In: the configuration, devices, optionally measured rates and a price. Out: a `Budget`, as a JSON tree or as lines.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sppo_ray.config import Config
+from sppo_ray.errors import ConfigError
+from sppo_ray.planning import splits
+from sppo_ray.planning.advice import advice
+from sppo_ray.planning.devices import Device
+from sppo_ray.planning.memory import GIB, Memory, role_memory
+from sppo_ray.planning.rates import Rates, table_rates
+from sppo_ray.planning.shapes import Shapes, shapes
+from sppo_ray.planning.splits import Seconds, Split
+from sppo_ray.planning.work import Work, network_bytes, storage_bytes, work
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run needs and takes. cost: US dollars, where a price was given. advice: per role, what would make it fit."""
+
+    config: Config
+    device: Device
+    split: Split
+    memory: dict[str, Memory]
+    advice: dict[str, list[str]]
+    work: Work
+    rates: Rates
+    seconds: Seconds
+    run_seconds: float
+    alternatives: dict[str, tuple[Split, Seconds]]
+    storage: dict[str, float]
+    network: dict[str, float]
+    cost: float | None
+
+    @property
+    def fits(self) -> bool:
+        return all(memory.fits for memory in self.memory.values())
+
+    def tree(self) -> dict[str, Any]:
+        """As JSON. GiB are 2^30 bytes, GB 10^9."""
+        counts = {"generators": self.split.generators, "rankers": self.split.rankers, "trainers": self.split.trainers}
+        return {
+            "recipe": self.config.recipe,
+            "fits": self.fits,
+            "gpu": {"name": self.device.name, "memory_gib": self.device.memory_gib, "count": self.split.devices},
+            "placement": self.split.placement,
+            **{role: self._role(role, count) for role, count in counts.items()},
+            "work": vars(self.work),
+            "rates": self.rates.row(),
+            "seconds": {**self.seconds.row(), "run": self.run_seconds},
+            "splits": {name: s.row() | {"seconds": took.row()} for name, (s, took) in self.alternatives.items()},
+            "storage_gb": {name: size / 1e9 for name, size in self.storage.items()},
+            "network_gb": {name: size / 1e9 for name, size in self.network.items()},
+            "gpu_hours": self.split.devices * self.run_seconds / 3600,
+            "cost_usd": self.cost,
+        }
+
+    def _role(self, role: str, count: int) -> dict[str, Any]:
+        memory, each = self.memory[role], self.config.generation.tensor_parallel if role == "generators" else 1
+        return {
+            "processes": count,
+            "devices": count * each,
+            "fits": memory.fits,
+            "memory_gib": {name: size / GIB for name, size in memory.parts.items()},
+            "total_gib": memory.total / GIB,
+            "limit_gib": memory.limit / GIB,
+            "advice": self.advice[role],
+        }
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The arithmetic of one configuration on one kind of device. measured: rates in place of the table's."""
+
+    config: Config
+    device: Device
+    shapes: Shapes
+    work: Work
+    measured: Rates | None = None
+
+    def memory(self, split: Split) -> dict[str, Memory]:
+        return role_memory(self.config, self.shapes, self.device.memory_gib * GIB, split.trainers, split.colocated)
+
+    def fits(self, split: Split) -> bool:
+        return all(memory.fits for memory in self.memory(split).values())
+
+    def rates(self, split: Split) -> Rates:
+        return self.measured or table_rates(self.config, self.shapes, self.device, self.work, split.trainers)
+
+    def seconds(self, split: Split) -> Seconds:
+        return splits.iteration_seconds(self.config, self.shapes.policy, self.work, self.rates(split), split)
+
+    def best(self, some: list[Split]) -> Split:
+        """The fastest of those that fit; where none does, of those with the most trainers, which come nearest."""
+        most = max(split.trainers for split in some)
+        nearest = [one for one in some if self.fits(one)] or [one for one in some if one.trainers == most]
+        return min(nearest, key=lambda one: self.seconds(one).total)
+
+
+def budget(config: Config, devices: int, device: Device, rates: Rates | None = None, price: float | None = None) -> Budget:
+    """The plan of a run on that many devices. price: US dollars a device hour.
+
+    Raises `ConfigError` where there are too few devices for any split, or a model's shape or the prompts are not known.
+    """
+    parallel = config.generation.tensor_parallel
+    if devices <= parallel:
+        raise ConfigError(f"--gpus {devices}: a generator of {parallel} and a ranker need {parallel + 1} at least")
+    planner = Planner(config, device, shapes(config), work(config), rates)
+    ways = {"colocated": splits.colocated(config, devices), "disaggregated": splits.disaggregated(config, devices)}
+    alternatives = {name: planner.best(some) for name, some in ways.items() if some}
+    split = planner.best([one for one in alternatives.values() if planner.fits(one)] or list(alternatives.values()))
+    memory, seconds, policy = planner.memory(split), planner.seconds(split), planner.shapes.policy
+    took = splits.run_seconds(config, policy, planner.work, seconds)
+    return Budget(
+        config=config,
+        device=device,
+        split=split,
+        memory=memory,
+        advice={
+            role: [] if memory[role].fits else advice(config, planner.shapes, memory[role].limit, split, role)
+            for role in memory
+        },
+        work=planner.work,
+        rates=planner.rates(split),
+        seconds=seconds,
+        run_seconds=took,
+        alternatives={name: (one, planner.seconds(one)) for name, one in alternatives.items()},
+        storage=storage_bytes(config, policy, planner.work),
+        network=network_bytes(config, policy, planner.work, split.generators, split.trainers),
+        cost=None if price is None else price * devices * took / 3600,
+    )

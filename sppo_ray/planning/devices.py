@@ -1,0 +1,45 @@
+"""GPUs by name: what their makers say of them.
+
+In: a name, or an amount of memory. Out: a `Device`.
+"""
+
+from dataclasses import dataclass, replace
+
+from sppo_ray.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Device:
+    """teraflops: dense bf16 matrix products. bandwidth: memory, link: to its neighbours in a node, one way; both TB/s."""
+
+    name: str
+    memory_gib: float
+    teraflops: float
+    bandwidth: float
+    link: float
+
+
+# NVIDIA's data sheets (sparsity taken out); A10G: AWS's table of the g5. link: half of NVLink's sum of both ways, or PCIe.
+# The first of a memory size is the one that --gpu-memory alone means.
+DEVICES = [
+    Device("A10G", 24, 70, 0.600, 0.016),
+    Device("L4", 24, 121, 0.300, 0.016),
+    Device("A100-40GB", 40, 312, 1.555, 0.300),
+    Device("L40S", 48, 362, 0.864, 0.032),
+    Device("A100-80GB", 80, 312, 2.039, 0.300),
+    Device("H100-80GB", 80, 989, 3.350, 0.450),
+    Device("H200", 141, 989, 4.800, 0.450),
+    Device("B200", 180, 2250, 8.000, 0.900),
+]
+
+
+def device(memory_gib: float, name: str | None = None) -> Device:
+    """The GPU of that name, or the table's with the nearest memory; either way with `memory_gib` of it."""
+    if name is None:
+        found = min(DEVICES, key=lambda one: abs(one.memory_gib - memory_gib))
+    else:
+        named = {one.name.lower(): one for one in DEVICES}
+        if name.lower() not in named:
+            raise ConfigError(f"there is no GPU {name!r} in the table; there are {', '.join(d.name for d in DEVICES)}")
+        found = named[name.lower()]
+    return replace(found, memory_gib=memory_gib)

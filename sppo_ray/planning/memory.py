@@ -1,0 +1,185 @@
+"""Memory of one device of each role, in bytes by part.
+
+In: shapes, the configuration, the number of train workers. Out: a `Memory`: its parts and what the device can give.
+The trainer's parts follow DeepSpeed 0.19's ZeRO-3 with torch's RMSprop, read from its source and measured on CPU
+(docs/cluster.md); the generator's follow vLLM 0.32; the ranker's follow sppo_ray/pairrm_model.py.
+"""
+
+from dataclasses import dataclass
+
+from sppo_ray.config import Config
+from sppo_ray.planning.shapes import Shape, Shapes
+
+GIB = 2**30
+FP32 = 4
+
+# DeepSpeed's defaults, which sppo_ray/policy.py leaves alone; in elements.
+REDUCE_BUCKET = 5e8
+SUB_GROUP = 1e9  # the optimizer steps on that many parameters at once
+MAX_LIVE = 1e9  # gathered weights that are kept for their next use
+PREFETCH = 5e7
+
+LOGIT_SLICE = 1 << 25  # sppo_ray/scoring.py computes that many logits at once
+
+CUDA_CONTEXT = 0.8 * GIB  # a process's context and kernels; assumed
+NCCL = 1.0 * GIB  # its buffers and channels; assumed
+FRAGMENTATION = 0.05  # of the parts that come and go, lost in PyTorch's allocator; assumed
+ASLEEP = 1.5 * GIB  # what a sleeping engine keeps on a device: context, graphs; assumed
+
+# vLLM 0.32's defaults for an engine without a front end (SchedulerConfig); graphs: assumed.
+BATCHED_TOKENS, SEQUENCES, CUDA_GRAPHS = 2048, 128, 1.0 * GIB
+
+JUDGE_POSITIONS = 512  # relative positions that a DeBERTa-v3 head scores each token against
+JUDGE_CHUNK = 1 << 28  # attention scores at once on a GPU, sppo_ray/pairrm_model.py
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device. parts: name to bytes. limit: what the device gives."""
+
+    parts: dict[str, float]
+    limit: float
+
+    @property
+    def total(self) -> float:
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.limit
+
+
+def role_memory(config: Config, shapes: Shapes, total: float, workers: int, colocated: bool) -> dict[str, Memory]:
+    """Each role on devices of `total` bytes. Colocated trainers share theirs with sleeping engines."""
+    return {
+        "generators": generator_memory(config, shapes.policy, total),
+        "rankers": ranker_memory(config, shapes.judge, total),
+        "trainers": trainer_memory(config, shapes.policy, workers, total, ASLEEP if colocated else 0.0),
+    }
+
+
+def number_bytes(config: Config) -> int:
+    return 2 if config.policy.dtype == "bfloat16" else FP32
+
+
+def micro_batch(config: Config) -> tuple[int, int]:
+    """(rows, tokens of a row) of the largest forward pass of a train worker: rows of full length."""
+    training, length = config.training, config.policy.max_length
+    pairs = min(training.micro_batch_size, training.batch_size // training.workers)
+    return min(2 * pairs, max(1, getattr(training, "micro_batch_tokens", 8192) // length)), length
+
+
+def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asleep: float = 0.0) -> Memory:
+    """A ZeRO-3 worker at the peak of an optimizer step. asleep: bytes that sleeping engines keep on its device."""
+    size, own, on_gpu = number_bytes(config), shape.parameters / workers, config.training.gpus > 0
+    rows, length = micro_batch(config)
+    # The bucket is allocated whole; of memory that nobody writes to, a CPU gives none.
+    bucket = size * (REDUCE_BUCKET if on_gpu else min(REDUCE_BUCKET, shape.parameters))
+    passing = _passing(config, shape, workers, rows, length)
+    stepping = own_step(size, min(own, SUB_GROUP), shape.embedding / workers)
+    parts = {
+        "weights": size * own,
+        "master_weights": FP32 * own,
+        "optimizer": FP32 * own,  # RMSprop's square_avg
+        "gradients": size * own,
+        "gradient_bucket": bucket,
+        **passing,
+        "optimizer_step": max(0.0, stepping - sum(passing.values())),
+    }
+    if on_gpu:
+        parts["fragmentation"] = FRAGMENTATION * (sum(passing.values()) + parts["optimizer_step"])
+        parts["runtime"] = CUDA_CONTEXT + NCCL + asleep
+    return Memory(parts, limit)
+
+
+def own_step(size: int, elements: float, largest: float) -> float:
+    """Transient bytes of a step on so many own parameters: their gradient flat and in float32, one temporary; the norm."""
+    flat = size * elements
+    return max(flat + FP32 * elements, FP32 * elements * 2, 2 * FP32 * largest)
+
+
+def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int) -> dict[str, float]:
+    """What lives only during forward and backward, at the worse of two moments: the loss, or a layer's backward pass."""
+    size, tokens = number_bytes(config), rows * length
+    gathered = 0.0
+    if workers > 1:
+        live = max(MAX_LIVE, shape.embedding + shape.layer) + PREFETCH
+        gathered = size * min(shape.parameters, live)
+    kept, backward = layer_activations(config, shape, length)
+    kept, backward = kept * tokens, backward * tokens
+    if config.training.gradient_checkpointing:
+        stored = shape.layers * size * shape.hidden * tokens
+    else:
+        stored, backward = shape.layers * kept, backward - kept
+    at_loss = logit_bytes(size, shape, tokens)
+    # A tied matrix has its gradient from the logits waiting until the embedding's arrives.
+    waiting = size * shape.embedding if shape.tied else 0.0
+    reducing = size * min(REDUCE_BUCKET, shape.parameters) + waiting
+    activations, logits = stored + backward, waiting + max(0.0, at_loss - backward - waiting)
+    return {
+        "gathered": gathered,
+        "activations": activations,
+        "logits": logits,
+        "gradient_reduction": max(0.0, reducing - activations - logits),
+    }
+
+
+def layer_activations(config: Config, shape: Shape, length: int) -> tuple[float, float]:
+    """Bytes a token of one layer: kept for its backward pass, and at that pass's peak (kept ones and gradients)."""
+    size, h = number_bytes(config), shape.hidden
+    queries, wide = shape.heads * shape.head_dim, shape.intermediate
+    gemma = shape.norms == 4
+    # Norms compute in float32: Gemma keeps two such tensors each, others one and its rounded copy.
+    norms = shape.norms * h * (2 * FP32 if gemma else FP32 + size) + 2 * size * h
+    if config.policy.attention == "eager":
+        scores = shape.heads * length * (FP32 + (2 if shape.capped else 1) * size)
+        gradients = shape.heads * length * 2 * FP32
+    else:
+        scores, gradients = size * queries, 2 * size * queries
+    attention = 4 * size * queries + scores + 2 * size * h
+    mlp = (4 if shape.gated else 2) * size * wide
+    kept = norms + attention + mlp
+    return kept, max(kept + 2 * size * wide, norms + attention + gradients)
+
+
+def logit_bytes(size: int, shape: Shape, tokens: int) -> float:
+    """The loss: a slice of the logits with what is computed from it, and the gradient of the output matrix."""
+    part = min(LOGIT_SLICE, tokens * shape.vocabulary)
+    return part * (3 * FP32 + size + (FP32 if shape.capped else 0)) + size * shape.embedding
+
+
+def generator_memory(config: Config, shape: Shape, total: float) -> Memory:
+    """One device of a vLLM engine on devices of `total` bytes; it fits if one sequence of full length does."""
+    generation = config.generation
+    size, parallel = number_bytes(config), generation.tensor_parallel
+    limit = total * generation.gpu_memory_utilization
+    # The sampler sorts float32 logits: values, a copy, probabilities and 64-bit indices.
+    logits = SEQUENCES * shape.vocabulary * (3 * FP32 + 8)
+    parts = {
+        "weights": size * shape.parameters / parallel,
+        "activations": size * BATCHED_TOKENS * (4 * shape.hidden + 3 * shape.intermediate / parallel),
+        "logits": logits,
+        "runtime": CUDA_CONTEXT + CUDA_GRAPHS + (NCCL if parallel > 1 else 0.0),
+    }
+    sequence = cache_bytes(config, shape) * (config.policy.max_prompt_length + generation.max_new_tokens)
+    return Memory(parts | {"kv_cache": max(sequence, limit - sum(parts.values()))}, limit)
+
+
+def cache_bytes(config: Config, shape: Shape) -> float:
+    """Keys and values of one token on one device."""
+    heads = max(1.0, shape.kv_heads / config.generation.tensor_parallel)
+    return 2 * shape.layers * heads * shape.head_dim * number_bytes(config)
+
+
+def ranker_memory(config: Config, shape: Shape, limit: float) -> Memory:
+    """A PairRM judge at its largest batch, in float16."""
+    tokens, size = config.judge.batch_tokens, 2
+    state = size * (6 * shape.hidden + 2 * shape.intermediate)
+    position_scores = size * 3 * shape.heads * JUDGE_POSITIONS
+    parts = {
+        "weights": size * shape.parameters,
+        "activations": tokens * (state + position_scores),
+        "scores": JUDGE_CHUNK * 3 * size,
+        "runtime": CUDA_CONTEXT,
+    }
+    return Memory(parts, limit)

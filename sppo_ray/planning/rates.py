@@ -1,0 +1,73 @@
+"""How fast one engine of each role works: from a table of devices, or measured by a probe.
+
+In: shapes, configuration, a device. Out: `Rates`. A roofline each: arithmetic at a share of the device's peak, memory
+at a share of its bandwidth. The shares are assumptions, named here; `jobs/plan.py --probe` measures instead.
+"""
+
+from dataclasses import asdict, dataclass
+
+from sppo_ray.config import Config
+from sppo_ray.planning.devices import Device
+from sppo_ray.planning.memory import SEQUENCES, cache_bytes, generator_memory, micro_batch, number_bytes
+from sppo_ray.planning.shapes import Shape, Shapes
+from sppo_ray.planning.work import Work
+
+# Shares of the peak that are reached. Training: ZeRO-3 papers and torchtitan report 0.35 to 0.5 for this size with fused
+# attention; the eager attention of Gemma 2 costs some of it. Prefill and decode: what vLLM's own benchmarks come to.
+TRAIN_SHARE, JUDGE_SHARE, PREFILL_SHARE, DECODE_SHARE = 0.35, 0.35, 0.5, 0.6
+LINK_SHARE = 0.7
+NODE = 8  # devices that share a fast link
+NODE_LINK = 0.05  # TB/s between nodes (400 Gb/s, as p4de and a3-high have)
+STORAGE = 1e9  # bytes a second, of a shared file system, one reader or writer; assumed
+ENGINE_START, TRAINER_START = 90.0, 60.0  # seconds, without reading weights; assumed
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of one engine. generate: response tokens a second. judge, train: tokens a second, padding left out. source: words."""
+
+    generate: float
+    judge: float
+    train: float
+    sequences: int  # that a generator works on at once
+    source: str
+
+    def row(self) -> dict[str, float | str]:
+        return asdict(self)
+
+
+def table_rates(config: Config, shapes: Shapes, device: Device, work: Work, workers: int) -> Rates:
+    """Rates by arithmetic, at the work's mean lengths."""
+    generate, sequences = _generate(config, shapes.policy, device, work.prompt, work.response)
+    judged = device.teraflops * 1e12 * JUDGE_SHARE / (2 * shapes.judge.layers * shapes.judge.layer)
+    return Rates(generate, judged, _train(config, shapes.policy, device, workers), sequences, f"table: {device.name}")
+
+
+def _generate(
+    config: Config, shape: Shape, device: Device, prompt: float, response: float
+) -> tuple[float, int]:
+    """Decoding reads the weights and the batch's cache once a step; prefill computes each prompt once for all responses."""
+    parallel = config.generation.tensor_parallel
+    cache = generator_memory(config, shape, device.memory_gib * 2**30).parts["kv_cache"]
+    length = prompt + response / 2
+    sequences = int(max(1, min(SEQUENCES, cache / (cache_bytes(config, shape) * (prompt + response)))))
+    read = number_bytes(config) * shape.parameters / parallel + sequences * length * cache_bytes(config, shape)
+    arithmetic = 2 * shape.parameters * sequences / parallel / (device.teraflops * 1e12 * PREFILL_SHARE)
+    decode = max(read / (device.bandwidth * 1e12 * DECODE_SHARE), arithmetic) / sequences
+    prefill = 2 * shape.parameters * prompt / (parallel * device.teraflops * 1e12 * PREFILL_SHARE)
+    return 1 / (decode + prefill / (config.generation.candidates * response)), sequences
+
+
+def _train(config: Config, shape: Shape, device: Device, workers: int) -> float:
+    """Tokens a second of one worker: 6 floating-point operations a parameter, 8 with checkpointing, and ZeRO-3's gathers."""
+    rows, length = micro_batch(config)
+    operations = (8 if config.training.gradient_checkpointing else 6) * shape.parameters
+    compute = rows * length * operations / (device.teraflops * 1e12 * TRAIN_SHARE)
+    # Weights are gathered for forward and backward, gradients reduced; not overlapped (overlap_comm: false).
+    moved = 3 * number_bytes(config) * shape.parameters * (workers - 1) / workers
+    return rows * length / (compute + moved / (link(device, workers) * 1e12 * LINK_SHARE))
+
+
+def link(device: Device, workers: int) -> float:
+    """TB/s a device has to the others of the group."""
+    return device.link if workers <= NODE else min(device.link, NODE_LINK)

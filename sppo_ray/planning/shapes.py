@@ -1,0 +1,128 @@
+"""The shapes of the models that the recipes name, and of any whose config.json is at hand.
+
+In: a model's name or folder. Out: its `Shape`, from which parameters, memory and arithmetic follow.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+
+from sppo_ray.config import Config
+from sppo_ray.errors import ConfigError
+from sppo_ray.pairrm_checkpoint import read_settings
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A transformer. kv_heads: of grouped attention. norms: RMS or layer norms of a layer."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    context: int
+    tied: bool = False  # one matrix for embeddings and logits
+    gated: bool = True  # the MLP has three matrices, not two
+    norms: int = 2
+    capped: bool = False  # attention scores and logits go through a tanh (Gemma 2)
+    source: str = "config.json"
+
+    @property
+    def embedding(self) -> int:
+        return self.vocabulary * self.hidden
+
+    @property
+    def layer(self) -> int:
+        """Parameters of one layer."""
+        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        return attention + (3 if self.gated else 2) * self.hidden * self.intermediate + self.norms * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        return self.layers * self.layer + self.embedding * (1 if self.tied else 2) + self.hidden
+
+
+_LLAMA = {"heads": 32, "kv_heads": 8, "head_dim": 128, "layers": 32, "hidden": 4096, "intermediate": 14336}
+_GEMMA = {"vocabulary": 256000, "context": 8192, "tied": True, "norms": 4, "capped": True}
+_PLAYGROUND = {"layers": 4, "hidden": 96, "heads": 4, "kv_heads": 2, "head_dim": 32, "intermediate": 256}
+
+# Each from the config.json of the model's hub page; "here": sppo_ray/playground.
+NAMED = {
+    "google/gemma-2-9b-it": Shape(42, 3584, 16, 8, 256, 14336, **_GEMMA, source="hub"),  # type: ignore[arg-type]
+    "google/gemma-2-27b-it": Shape(46, 4608, 32, 16, 128, 36864, **_GEMMA, source="hub"),  # type: ignore[arg-type]
+    "mistralai/Mistral-7B-Instruct-v0.2": Shape(**_LLAMA, vocabulary=32000, context=32768, source="hub"),
+    "meta-llama/Meta-Llama-3-8B-Instruct": Shape(**_LLAMA, vocabulary=128256, context=8192, source="hub"),
+    "llm-blender/PairRM": Shape(24, 1024, 16, 16, 64, 4096, 128104, 2048, tied=True, gated=False, source="hub"),
+    "playground": Shape(**_PLAYGROUND, vocabulary=1239, context=4096, tied=True, norms=4, capped=True, source="here"),
+}
+PLAYGROUND_JUDGE = Shape(3, 64, 2, 2, 32, 192, 1242, 512, tied=True, gated=False, source="here")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    policy: Shape
+    judge: Shape
+
+
+def shapes(config: Config) -> Shapes:
+    return Shapes(policy_shape(config.policy.model), judge_shape(config.judge.model))
+
+
+def policy_shape(model: str) -> Shape:
+    """The shape of a policy: of its own config.json where that is at hand, else of the table."""
+    return _shape(model, "policy.model", Path(model) / "config.json")
+
+
+def judge_shape(model: str) -> Shape:
+    """The shape of a judge's encoder; a PairRM folder names its base in its own config.json."""
+    if model == "playground":
+        return PLAYGROUND_JUDGE
+    folder = Path(model)
+    if folder.is_dir():
+        return _shape(model, "judge.model", Path(read_settings(folder).base) / "config.json")
+    return _shape(model, "judge.model", folder / "config.json")
+
+
+def _shape(model: str, key: str, file: Path) -> Shape:
+    at_hand = file if file.exists() else _cached(model)
+    if at_hand is not None:
+        return from_config(json.loads(at_hand.read_text()))
+    if model in NAMED:
+        return NAMED[model]
+    raise ConfigError(
+        f"{key}={model}: its shape is not known here: give a folder with its config.json, or one of {', '.join(NAMED)}"
+    )
+
+
+def _cached(model: str) -> Path | None:
+    """config.json of a model that was downloaded to this machine before."""
+    if model.count("/") != 1 or model.startswith(("/", ".")):
+        return None
+    found = try_to_load_from_cache(model, "config.json")
+    return Path(found) if isinstance(found, str) else None
+
+
+def from_config(config: dict[str, Any]) -> Shape:
+    """A shape from the keys of a Hugging Face config.json."""
+    heads, hidden, kind = config["num_attention_heads"], config["hidden_size"], config["model_type"]
+    encoder = kind.startswith("deberta")
+    return Shape(
+        layers=config["num_hidden_layers"],
+        hidden=hidden,
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or hidden // heads,
+        intermediate=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
+        context=config["max_position_embeddings"],
+        tied=encoder or config.get("tie_word_embeddings", kind.startswith("gemma")),
+        gated=not encoder,
+        norms=4 if kind.startswith("gemma2") else 2,
+        capped=config.get("attn_logit_softcapping") is not None,
+    )

@@ -1,0 +1,103 @@
+"""A plan for people.
+
+In: `Budget`s. Out: lines of text, tables of rich, an SVG of how a run scales.
+"""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich import box
+from rich.table import Table
+
+from sppo_ray.charts import Series, line_chart
+from sppo_ray.plan import plan
+from sppo_ray.planning.budget import Budget
+from sppo_ray.planning.memory import GIB
+from sppo_ray.planning.splits import Seconds
+
+COLORS = ["#2471a3", "#c0392b", "#1e8449", "#b9770e", "#6c3483"]
+STAGES = ("generate", "judge", "train", "advance", "total")
+
+
+def lines(budget: Budget) -> list[str]:
+    """Everything but the memory table."""
+    split, work, rates = budget.split, budget.work, budget.rates
+    found = [plan(budget.config), "", f"on {split.devices} x {budget.device.name} ({budget.device.memory_gib:g} GiB):"]
+    for role, memory in budget.memory.items():
+        say = "fits" if memory.fits else "DOES NOT FIT"
+        found.append(f"  {role + ':':<12} {say}, {memory.total / GIB:.1f} of {memory.limit / GIB:.1f} GiB a device")
+        found += [f"{'':15}would help: {setting}" for setting in budget.advice[role]]
+    found += [
+        f"an iteration: {work.prompts:,} prompts, {work.generated_tokens:,} tokens sampled, {work.comparisons:,} comparisons, "
+        f"{work.trained_tokens:,} tokens trained on in {work.steps} steps",
+        f"rates of one engine ({rates.source}): {rates.generate:,.0f} tokens/s sampled, {rates.judge:,.0f} judged, "
+        f"{rates.train:,.0f} trained",
+    ]
+    for name, (one, seconds) in budget.alternatives.items():
+        shares = f"{one.generators} generators, {one.rankers} rankers, {one.trainers} trainers"
+        chosen = " <- best" if one == split else ""
+        found.append(f"{name}: {shares}: {_stages(seconds)}{chosen}")
+    found += [
+        f"the run: {hours(budget.run_seconds)}, {split.devices * budget.run_seconds / 3600:,.0f} GPU-hours"
+        + ("" if budget.cost is None else f", {budget.cost:,.0f} USD"),
+        f"storage: {_gigabytes(budget.storage)}",
+        f"network: {_gigabytes(budget.network)}",
+        "fits" if budget.fits else "DOES NOT FIT",
+    ]
+    return found
+
+
+def memory_table(budget: Budget) -> Table:
+    """GiB a device, a row a part."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("GiB a device")
+    for role in budget.memory:
+        table.add_column(role, justify="right")
+    for part in dict.fromkeys(name for memory in budget.memory.values() for name in memory.parts):
+        sizes = [memory.parts.get(part) for memory in budget.memory.values()]
+        table.add_row(part, *("" if size is None else f"{size / GIB:.2f}" for size in sizes))
+    return table
+
+
+def sweep_table(budgets: list[Budget]) -> Table:
+    """A row a number of devices."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("GPUs", "fits", "placement", "generators", "rankers", "trainers", "iteration", "run", "GPU-hours", "USD"):
+        table.add_column(column, justify="right")
+    for budget in budgets:
+        split = budget.split
+        gpu_hours = split.devices * budget.run_seconds / 3600
+        counts = (str(count) for count in (split.generators, split.rankers, split.trainers))
+        table.add_row(
+            str(split.devices),
+            "yes" if budget.fits else "no",
+            split.placement,
+            *counts,
+            hours(budget.seconds.total),
+            hours(budget.run_seconds),
+            f"{gpu_hours:,.0f}",
+            "" if budget.cost is None else f"{budget.cost:,.0f}",
+        )
+    return table
+
+
+def sweep_svg(budgets: list[Budget]) -> str:
+    """Minutes of each stage of an iteration against the number of devices."""
+    series = [
+        Series(stage, [(budget.split.devices, getattr(budget.seconds, stage) / 60) for budget in budgets])
+        for stage in STAGES
+    ]
+    title = f"{budgets[0].config.recipe}, {budgets[0].device.name}: minutes of an iteration"
+    chart = line_chart(title, "GPUs", series, x_values=[budget.split.devices for budget in budgets])
+    environment = Environment(loader=PackageLoader("sppo_ray"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("chart.svg").render(chart=chart, colors=COLORS)
+
+
+def hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def _stages(seconds: Seconds) -> str:
+    return ", ".join(f"{stage} {getattr(seconds, stage) / 60:.0f}" for stage in STAGES) + " min"
+
+
+def _gigabytes(sizes: dict[str, float]) -> str:
+    return ", ".join(f"{name} {size / 1e9:,.1f} GB" for name, size in sizes.items())

@@ -1,0 +1,113 @@
+"""What a run has to do: prompts, tokens, comparisons, steps, bytes.
+
+In: the configuration and shapes. Out: the `Work` of one iteration, and what it stores and sends.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sppo_ray.config import Config
+from sppo_ray.errors import ConfigError
+from sppo_ray.planning.memory import FP32, micro_batch, number_bytes
+from sppo_ray.planning.shapes import Shape
+
+# Prompts of an iteration. Snorkel's card: about 20k a split; UltraFeedback: about 64k in one, dealt by three.
+PROMPTS = {"snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset": 20_000, "openbmb/UltraFeedback": 21_300, "playground": 220}
+
+# Mean tokens. UltraFeedback's prompts: about 190. Responses: the released Gemma's AlpacaEval mean is 1669 to 1803
+# characters, about 400 tokens. The playground's own.
+PROMPT_TOKENS, RESPONSE_TOKENS = 190, 400
+PLAYGROUND_PROMPT_TOKENS, PLAYGROUND_RESPONSE_TOKENS = 16, 12
+
+CHARACTERS = 4.5  # of a token, as text
+TOKEN_BYTES = 4 + 4 + CHARACTERS  # id, log-probability, text
+PACKED = 0.6  # of it after Parquet's compression; assumed
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one iteration. prompt, response: mean tokens. comparisons: ordered pairs of responses."""
+
+    prompts: int
+    held_out: int
+    prompt: int
+    response: int
+    comparisons: int
+    generated_tokens: int
+    judged_tokens: int
+    trained_tokens: int
+    steps: int
+    blocks: int
+
+    @property
+    def held_out_tokens(self) -> int:
+        return self.held_out * self.response
+
+
+def work(config: Config) -> Work:
+    """Raises `ConfigError` where the number of prompts is not known before they are read."""
+    prompts, candidates, policy = prompts_an_iteration(config), config.generation.candidates, config.policy
+    in_playground = config.policy.model == "playground" or config.prompts.source == "playground"
+    prompt = PLAYGROUND_PROMPT_TOKENS if in_playground else PROMPT_TOKENS
+    response = PLAYGROUND_RESPONSE_TOKENS if in_playground else RESPONSE_TOKENS
+    prompt, response = min(prompt, policy.max_prompt_length), min(response, config.generation.max_new_tokens)
+    comparisons = prompts * candidates * (candidates - 1)
+    shown = min(prompt, config.judge.source_max_length) + 2 * response
+    trained = min(policy.max_length, prompt + response)
+    epochs = config.training.epochs
+    return Work(
+        prompts=prompts,
+        held_out=(165 if in_playground else config.evaluation.held_out) * config.evaluation.responses,
+        prompt=prompt,
+        response=response,
+        comparisons=comparisons,
+        generated_tokens=prompts * candidates * response,
+        judged_tokens=comparisons * shown,
+        trained_tokens=2 * prompts * trained * epochs,
+        steps=-(-prompts // config.training.batch_size) * epochs,
+        blocks=-(-prompts // config.block),
+    )
+
+
+def prompts_an_iteration(config: Config) -> int:
+    source, split = config.prompts.source, config.prompts.split or ""
+    if config.prompts.limit is not None:
+        return config.prompts.limit if "{iteration}" in split else config.prompts.limit // config.iterations
+    if source in PROMPTS:
+        return PROMPTS[source]
+    if Path(source).suffix == ".jsonl" and Path(source).is_file():
+        with Path(source).open("rb") as lines:
+            return sum(1 for _ in lines) // config.iterations
+    raise ConfigError(
+        f"prompts.source={source}: how many prompts it has is not known before it is read: set prompts.limit for the plan"
+    )
+
+
+def storage_bytes(config: Config, shape: Shape, work: Work) -> dict[str, float]:
+    """Of the whole run folder; checkpoints are those of one iteration, which go when it ends."""
+    candidates = config.generation.candidates
+    blocks = work.prompts * (work.prompt * TOKEN_BYTES + candidates * work.response * TOKEN_BYTES) * PACKED
+    judged = work.prompts * (candidates * work.response * CHARACTERS + candidates**2 * 8) * PACKED
+    return {
+        "candidates": config.iterations * blocks,
+        "judged": config.iterations * judged,
+        "policies": config.iterations * number_bytes(config) * shape.parameters,
+        "checkpoints": 2 * (number_bytes(config) + 2 * FP32) * shape.parameters,
+    }
+
+
+def network_bytes(config: Config, shape: Shape, work: Work, generators: int, workers: int) -> dict[str, float]:
+    """Of the whole run, between machines and storage. snapshots: read by each generator and by the trainers once."""
+    weights = number_bytes(config) * shape.parameters
+    passes = work.trained_tokens / max(1, _tokens_a_pass(config, workers))
+    return {
+        "snapshots": config.iterations * weights * (generators + 1),
+        "zero_each_worker": config.iterations * 3 * weights * (workers - 1) / workers * passes,
+        "blocks": 4 * sum(storage_bytes(config, shape, work)[name] for name in ("candidates", "judged")),
+    }
+
+
+def _tokens_a_pass(config: Config, workers: int) -> float:
+    """Tokens that all workers together take in one forward pass."""
+    rows, length = micro_batch(config)
+    return rows * length * workers
