@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from actors.placement import role_options
 from sppo_ray.config import Config
 from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Prompt, Snapshot
@@ -55,7 +56,10 @@ class GeneratorActor:
 
 def start(config: Config, build: "Callable[[], Generator]", ledger: Ledger, name: str) -> Any:
     """A generator actor on the resources that the configuration gives it."""
-    pool = config.generators
+    # Spread: the fewer generators on a node, the fewer go with it.
     return GeneratorActor.options(
-        num_cpus=pool.cpus, num_gpus=pool.gpus, max_concurrency=pool.blocks + 2, max_task_retries=0
+        **role_options(config, "generators"),
+        scheduling_strategy="SPREAD",
+        max_concurrency=config.generators.blocks + 2,
+        max_task_retries=0,
     ).remote(name, build, ledger)

@@ -12,6 +12,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from actors.placement import role_options
 from sppo_ray.config import Config
 from sppo_ray.ledger import Ledger
 from sppo_ray.preference import select_pair, win_rates
@@ -83,7 +84,6 @@ class RankerActor:
 
 def start(config: Config, build: "Callable[[], Judge]", ledger: Ledger, name: str) -> Any:
     """A ranker actor on the resources that the configuration gives it."""
-    pool = config.rankers
     return RankerActor.options(
-        num_cpus=pool.cpus, num_gpus=pool.gpus, max_concurrency=pool.blocks + 2, max_task_retries=0
+        **role_options(config, "rankers"), max_concurrency=config.rankers.blocks + 2, max_task_retries=0
     ).remote(name, build, ledger, config)

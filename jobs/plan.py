@@ -68,14 +68,13 @@ def sweep_counts(text: str) -> list[int]:
 
 def probe(config: Config) -> Rates:
     """Rates measured on the cluster; what they need is imported only here."""
-    from jobs.sppo import connect, say
+    from actors.probe import measure
+    from jobs.sppo import connect, default_root
     from sppo_ray.preparation import prepare
 
-    preparation = prepare(config, lambda line: say(line, sys.stderr))
+    preparation = prepare(config, lambda line: print(line, file=sys.stderr))
     connect()
-    from actors.probe import measure
-
-    return measure(preparation)
+    return measure(preparation, default_root().resolve())
 
 
 def show(budgets: list[Budget], plot: Path | None) -> None:

@@ -17,6 +17,7 @@ from sppo_ray.preference import Estimator, Loss
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Labels = dict[str, str]  # of the nodes that a role may use, as Ray's label selectors write them
 
 
 class Section(BaseModel):
@@ -78,6 +79,7 @@ class Training(Section):
     workers: Positive = 8
     cpus: PositiveFloat = 1.0  # a worker
     gpus: float = 1.0  # a worker
+    labels: Labels = {}
 
 
 class Pool(Section):
@@ -86,7 +88,8 @@ class Pool(Section):
     min: Positive = 1
     max: Positive = 1
     cpus: float = 1.0  # an actor
-    gpus: float = 1.0  # an actor
+    gpus: float = 1.0  # an actor; a generator takes generation.tensor_parallel times as many
+    labels: Labels = {}
     blocks: Positive = 2  # in flight on one actor, so that its engine never runs dry
     shrink_idle: bool = False  # back to `min` while there is nothing for the pool to do
     hang_seconds: PositiveFloat = 1800.0  # an actor that takes longer to start or for a block is killed and replaced

@@ -36,6 +36,7 @@ FREE_KEYS = (
     "rankers",
     "training.cpus",
     "training.gpus",
+    "training.labels",
     "training.micro_batch_size",
     "training.micro_batch_tokens",
     "training.checkpoint_steps",

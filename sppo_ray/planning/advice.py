@@ -41,7 +41,10 @@ def _settings(config: Config, role: str) -> dict[str, list[Any]]:
     """Settings that take less memory than what is configured, from mild to harsh."""
     if role == "generators":
         parallel = [n for n in PARALLEL if n > config.generation.tensor_parallel]
-        return {"generation.tensor_parallel": parallel, "generation.max_new_tokens": _halves(config.generation.max_new_tokens)}
+        return {
+            "generation.tensor_parallel": parallel,
+            "generation.max_new_tokens": _halves(config.generation.max_new_tokens),
+        }
     if role == "rankers":
         return {"judge.batch_tokens": _halves(config.judge.batch_tokens)}
     length = [size for size in _halves(config.policy.max_length) if size > config.policy.max_prompt_length]

@@ -101,7 +101,9 @@ class Planner:
         return min(nearest, key=lambda one: self.seconds(one).total)
 
 
-def budget(config: Config, devices: int, device: Device, rates: Rates | None = None, price: float | None = None) -> Budget:
+def budget(
+    config: Config, devices: int, device: Device, rates: Rates | None = None, price: float | None = None
+) -> Budget:
     """The plan of a run on that many devices. price: US dollars a device hour.
 
     Raises `ConfigError` where there are too few devices for any split, or a model's shape or the prompts are not known.

@@ -108,7 +108,7 @@ def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int)
     kept, backward = layer_activations(config, shape, length)
     kept, backward = kept * tokens, backward * tokens
     if config.training.gradient_checkpointing:
-        stored = shape.layers * size * shape.hidden * tokens
+        stored = float(shape.layers * size * shape.hidden * tokens)
     else:
         stored, backward = shape.layers * kept, backward - kept
     at_loss = logit_bytes(size, shape, tokens)
@@ -131,6 +131,8 @@ def layer_activations(config: Config, shape: Shape, length: int) -> tuple[float,
     gemma = shape.norms == 4
     # Norms compute in float32: Gemma keeps two such tensors each, others one and its rounded copy.
     norms = shape.norms * h * (2 * FP32 if gemma else FP32 + size) + 2 * size * h
+    scores: float
+    gradients: float
     if config.policy.attention == "eager":
         scores = shape.heads * length * (FP32 + (2 if shape.capped else 1) * size)
         gradients = shape.heads * length * 2 * FP32

@@ -43,9 +43,7 @@ def table_rates(config: Config, shapes: Shapes, device: Device, work: Work, work
     return Rates(generate, judged, _train(config, shapes.policy, device, workers), sequences, f"table: {device.name}")
 
 
-def _generate(
-    config: Config, shape: Shape, device: Device, prompt: float, response: float
-) -> tuple[float, int]:
+def _generate(config: Config, shape: Shape, device: Device, prompt: float, response: float) -> tuple[float, int]:
     """Decoding reads the weights and the batch's cache once a step; prefill computes each prompt once for all responses."""
     parallel = config.generation.tensor_parallel
     cache = generator_memory(config, shape, device.memory_gib * 2**30).parts["kv_cache"]

@@ -48,14 +48,28 @@ class Shape:
         return self.layers * self.layer + self.embedding * (1 if self.tied else 2) + self.hidden
 
 
-_LLAMA = {"heads": 32, "kv_heads": 8, "head_dim": 128, "layers": 32, "hidden": 4096, "intermediate": 14336}
-_GEMMA = {"vocabulary": 256000, "context": 8192, "tied": True, "norms": 4, "capped": True}
-_PLAYGROUND = {"layers": 4, "hidden": 96, "heads": 4, "kv_heads": 2, "head_dim": 32, "intermediate": 256}
+_LLAMA: dict[str, Any] = {
+    "heads": 32,
+    "kv_heads": 8,
+    "head_dim": 128,
+    "layers": 32,
+    "hidden": 4096,
+    "intermediate": 14336,
+}
+_GEMMA: dict[str, Any] = {"vocabulary": 256000, "context": 8192, "tied": True, "norms": 4, "capped": True}
+_PLAYGROUND: dict[str, Any] = {
+    "layers": 4,
+    "hidden": 96,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_dim": 32,
+    "intermediate": 256,
+}
 
 # Each from the config.json of the model's hub page; "here": sppo_ray/playground.
 NAMED = {
-    "google/gemma-2-9b-it": Shape(42, 3584, 16, 8, 256, 14336, **_GEMMA, source="hub"),  # type: ignore[arg-type]
-    "google/gemma-2-27b-it": Shape(46, 4608, 32, 16, 128, 36864, **_GEMMA, source="hub"),  # type: ignore[arg-type]
+    "google/gemma-2-9b-it": Shape(42, 3584, 16, 8, 256, 14336, **_GEMMA, source="hub"),
+    "google/gemma-2-27b-it": Shape(46, 4608, 32, 16, 128, 36864, **_GEMMA, source="hub"),
     "mistralai/Mistral-7B-Instruct-v0.2": Shape(**_LLAMA, vocabulary=32000, context=32768, source="hub"),
     "meta-llama/Meta-Llama-3-8B-Instruct": Shape(**_LLAMA, vocabulary=128256, context=8192, source="hub"),
     "llm-blender/PairRM": Shape(24, 1024, 16, 16, 64, 4096, 128104, 2048, tied=True, gated=False, source="hub"),

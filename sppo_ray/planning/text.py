@@ -60,7 +60,18 @@ def memory_table(budget: Budget) -> Table:
 def sweep_table(budgets: list[Budget]) -> Table:
     """A row a number of devices."""
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("GPUs", "fits", "placement", "generators", "rankers", "trainers", "iteration", "run", "GPU-hours", "USD"):
+    for column in (
+        "GPUs",
+        "fits",
+        "placement",
+        "generators",
+        "rankers",
+        "trainers",
+        "iteration",
+        "run",
+        "GPU-hours",
+        "USD",
+    ):
         table.add_column(column, justify="right")
     for budget in budgets:
         split = budget.split
