@@ -1,12 +1,13 @@
 """On what a process of each role runs: its CPUs, GPUs and the labels of its nodes.
 
-In: the configuration. Out: options of a Ray actor or task.
+In: the configuration. Out: options of a Ray actor or task, the train workers' `ScalingConfig`.
 """
 
 from typing import Any, Literal
 
+from ray.train import ScalingConfig
+
 from sppo_ray.config import Config
-from sppo_ray.preparation import generator_gpus
 
 Role = Literal["generators", "rankers", "trainers"]
 
@@ -14,5 +15,18 @@ Role = Literal["generators", "rankers", "trainers"]
 def role_options(config: Config, role: Role) -> dict[str, Any]:
     """num_cpus, num_gpus and label_selector of one process of a role."""
     section = config.training if role == "trainers" else getattr(config, role)
-    gpus = generator_gpus(config) if role == "generators" else section.gpus
+    gpus = config.generator_gpus if role == "generators" else section.gpus
     return {"num_cpus": section.cpus, "num_gpus": gpus, "label_selector": section.labels}
+
+
+def trainer_scaling(config: Config) -> ScalingConfig:
+    """The train workers, on as few nodes as hold them: their collectives are the run's heaviest traffic."""
+    training = config.training
+    labels: dict[str, Any] = {"label_selector": training.labels} if training.labels else {}
+    return ScalingConfig(
+        num_workers=training.workers,
+        use_gpu=training.gpus > 0,
+        resources_per_worker={"CPU": training.cpus} | ({"GPU": training.gpus} if training.gpus else {}),
+        placement_strategy="PACK",
+        **labels,
+    )

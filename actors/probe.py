@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import RunConfig, ScalingConfig
+from ray.train import RunConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from actors.placement import role_options
+from actors.placement import role_options, trainer_scaling
 from sppo_ray.config import Config
 from sppo_ray.pairing import cut_pair
 from sppo_ray.planning.memory import SEQUENCES
@@ -65,19 +65,13 @@ def _judge(config: Config, found: list[Candidates]) -> float:
 
 def _train(config: Config, base: Snapshot, found: list[Candidates], storage: Path) -> float:
     """Tokens a second of one train worker, all of them at work."""
-    training, on_gpu = config.training, config.training.gpus > 0
     box = _Box.remote()
     pairs = [_pair(row, config) for row in found]
     TorchTrainer(
         _steps,
         train_loop_config={"config": config, "base": base, "pairs": pairs, "box": box},
-        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=training.workers,
-            use_gpu=on_gpu,
-            resources_per_worker={"CPU": training.cpus} | ({"GPU": training.gpus} if on_gpu else {}),
-            **({"label_selector": training.labels} if training.labels else {}),
-        ),
+        torch_config=TorchConfig(backend="nccl" if config.training.gpus else "gloo"),
+        scaling_config=trainer_scaling(config),
         run_config=RunConfig(name=f"probe-{time.time_ns()}", storage_path=str(storage)),
     ).fit()
     return ray.get(box.take.remote())

@@ -127,6 +127,11 @@ class Config(Section):
     rankers: Pool = Pool()
     storage: Storage = Storage()
 
+    @property
+    def generator_gpus(self) -> float:
+        """GPUs of one generator."""
+        return self.generators.gpus * self.generation.tensor_parallel
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         if self.generation.candidates < 2:

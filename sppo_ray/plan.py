@@ -100,6 +100,6 @@ def _evaluation(config: Config) -> list[Row]:
 def _resources(config: Config) -> list[Row]:
     training = config.training
     roles = [("trainers", f"{training.workers}", training.cpus, training.gpus)]
-    for name, pool in (("generators", config.generators), ("rankers", config.rankers)):
-        roles.append((name, f"{pool.min} to {pool.max}", pool.cpus, pool.gpus))
+    pools = ("generators", config.generators, config.generator_gpus), ("rankers", config.rankers, config.rankers.gpus)
+    roles += [(name, f"{pool.min} to {pool.max}", pool.cpus, gpus) for name, pool, gpus in pools]
     return [(name, f"{count} x ({cpus:g} CPU, {gpus:g} GPU)") for name, count, cpus, gpus in roles]

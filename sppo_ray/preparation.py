@@ -106,7 +106,7 @@ def check_cluster(config: Config, resources: dict[str, float]) -> None:
     """Raise `ClusterError` if trainers and the smallest pools together need more than the cluster has."""
     roles = [
         ("training.workers", config.training.workers, config.training.cpus, config.training.gpus),
-        ("generators.min", config.generators.min, config.generators.cpus, generator_gpus(config)),
+        ("generators.min", config.generators.min, config.generators.cpus, config.generator_gpus),
         ("rankers.min", config.rankers.min, config.rankers.cpus, config.rankers.gpus),
     ]
     for index, resource in ((2, "CPU"), (3, "GPU")):
@@ -118,11 +118,6 @@ def check_cluster(config: Config, resources: dict[str, float]) -> None:
                 f"the run needs {total:g} {resource}s ({parts}); the cluster has {has:g}: "
                 "lower these keys, or join more nodes"
             )
-
-
-def generator_gpus(config: Config) -> float:
-    """GPUs of one generator."""
-    return config.generators.gpus * config.generation.tensor_parallel
 
 
 def _sources(config: Config) -> list[str]:

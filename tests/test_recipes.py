@@ -18,6 +18,7 @@ RELEASED = {
     "mistral-7b-instruct-v0.2": "mistralai/Mistral-7B-Instruct-v0.2",
 }
 PUBLISHED = [*RELEASED, "gemma-2-9b-it-paper"]
+PACKAGED = ["playground", "gemma-2-27b-it", *PUBLISHED]
 
 # The list of the model card of UCLA-AGI/Gemma-2-9B-It-SPPO-Iter3, in its own names.
 CARD = {
@@ -45,15 +46,15 @@ def text_of(name: str) -> str:
 
 
 def test_the_recipes_are_there():
-    assert set(recipe_names()) == {"playground", *PUBLISHED}
+    assert set(recipe_names()) == set(PACKAGED)
 
 
-@pytest.mark.parametrize("name", ["playground", *PUBLISHED])
+@pytest.mark.parametrize("name", PACKAGED)
 def test_a_recipe_bears_its_name(name):
     assert load_config(name).recipe == name
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [*PUBLISHED, "gemma-2-27b-it"])
 def test_every_number_has_its_source_beside_it(name):
     """In the sections that make the result: each line with a value says paper, release, card, here, or where it is from."""
     section = ""
@@ -84,7 +85,7 @@ def test_the_release_s_values(name):
     assert config.evaluation.held_out > 0
 
 
-@pytest.mark.parametrize("name", ["gemma-2-9b-it", "gemma-2-9b-it-paper"])
+@pytest.mark.parametrize("name", ["gemma-2-9b-it", "gemma-2-9b-it-paper", "gemma-2-27b-it"])
 def test_gemma_2_trains_with_the_attention_that_caps_its_logits(name):
     assert load_config(name).policy.attention == "eager"
 
