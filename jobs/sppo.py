@@ -20,6 +20,7 @@ from rich.console import Console
 
 from actors.coordinator import Coordinator
 from actors.pools import most_resources, start_pools
+from actors.preflight import preflight
 from sppo_ray import files
 from sppo_ray.config import Config, load_config
 from sppo_ray.errors import RunStopped, SppoError, StorageError, UserError
@@ -58,6 +59,7 @@ def job(arguments: list[str] | None, held: ExitStack) -> int:
         say(f"{'run folder' if new else 'continuing the run in'} {root}")
         connect()
         check_cluster(config, most_resources())
+        preflight(preparation.config, root)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -92,14 +92,19 @@ def store_prompts(ledger: Ledger, prompts: list[list[Prompt]]) -> None:
 
 def about() -> dict[str, Any]:
     """What a run folder says of the code that made it: package versions and the git revision, where there is one."""
-    versions = {}
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {"versions": versions(), "git_revision": git.stdout.strip() or None}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that matter, those that are installed."""
+    found = {}
     for package in PACKAGES:
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:
             continue
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {"versions": versions, "git_revision": git.stdout.strip() or None}
+    return found
 
 
 def check_cluster(config: Config, resources: dict[str, float]) -> None:

@@ -1,0 +1,70 @@
+"""The pipeline with fake engines on a cluster that scales by itself; run by test_autoscaling.py in a process of its own.
+
+In: a Ray address, an empty folder. Out: one line of JSON: the blocks, and for each role the role of the nodes it ran on.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors import generator, ranker
+from actors.pipeline import Stages
+from actors.placement import role_options
+from actors.pool import Pool
+from sppo_ray.config import load_config
+from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.ledger import Ledger
+from tests.cluster.test_pipeline import BASE, PROMPTS, Counter, score
+
+CONFIG = load_config(
+    overrides=[
+        *(
+            "block=4",
+            "generators.gpus=1",
+            "generators.max=2",
+            "rankers.gpus=1",
+            "training.gpus=1",
+            "training.workers=2",
+        ),
+        *("generators.labels={sppo-role: generators}", "rankers.labels={sppo-role: rankers}"),
+        "training.labels={sppo-role: trainers}",
+    ]
+)
+
+
+def main(address: str, folder: Path) -> None:
+    ray.init(address, log_to_driver=False)
+    ledger = Ledger(folder / "run")
+    ledger.write_prompts(1, PROMPTS)
+    trainers = [ray.remote(role_here).options(**role_options(CONFIG, "trainers")).remote() for _ in range(2)]
+    fakes = partial(FakeGenerator, BASE, 0.5)
+    starts = {
+        "generators": partial(generator.start, CONFIG, partial(build, folder / "generators", fakes), ledger),
+        "rankers": partial(ranker.start, CONFIG, partial(build, folder / "rankers", FakeJudge), ledger),
+    }
+    pools = [Pool.remote(name, start, getattr(CONFIG, name)) for name, start in starts.items()]
+    ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
+    blocks = score(Stages(CONFIG, ledger, *pools, Counter.remote()))
+    roles = {name: sorted(set((folder / name).read_text().split())) for name in starts}
+    print(json.dumps({"blocks": sorted(blocks), "trainers": ray.get(trainers), **roles}), flush=True)
+
+
+def role_here() -> str:
+    """The role of the node that this runs on."""
+    return ray.get_runtime_context().get_node_labels()["sppo-role"]
+
+
+def build(file: Path, make: Callable[[], Any]) -> Any:
+    """An engine, which notes the role of its node."""
+    with file.open("a") as notes:
+        notes.write(f"{role_here()}\n")
+    return make()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

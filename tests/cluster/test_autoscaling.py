@@ -1,0 +1,79 @@
+"""Ray's own fake autoscaling cluster, with the node types of cluster.yaml: each role lands on the nodes made for it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs.demo import BIN, free_port, stop
+
+ROOT = Path(__file__).parents[2]
+HEAD, HEAD_ID = "ray.head.default", "f" * 51 + "00000"  # names that the fake provider takes for granted
+MEMORY = 10**8  # of a node's object store
+ENVIRONMENT = {
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_AUTH_MODE": "token",
+    "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+}
+
+
+def fake_cluster(gcs: str) -> dict[str, Any]:
+    """cluster.yaml with another provider; its head goes by the provider's name."""
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    types = config["available_node_types"]
+    for node in types.values():
+        node["resources"]["object_store_memory"] = MEMORY
+        node["node_config"] = {}
+    types[HEAD] = types.pop(config["head_node_type"])
+    config["head_node_type"] = HEAD
+    config["provider"] = {
+        "type": "external",
+        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "gcs_address": gcs,
+        "head_node_id": HEAD_ID,
+        "launch_multiple": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+    }
+    return config | {"upscaling_speed": 100, "idle_timeout_minutes": 5}
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """A head with Ray's autoscaler, which starts further raylets on this machine."""
+    gcs, file = f"127.0.0.1:{free_port()}", tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump(fake_cluster(gcs)))
+    host, port = gcs.split(":")
+    command = [BIN / "ray", "start", "--head", "--block", "--node-ip-address", host, "--port", port, "--num-cpus", "16"]
+    command += ["--num-gpus", "0", "--autoscaling-config", file, "--object-store-memory", str(MEMORY)]
+    command += ["--dashboard-port", str(free_port()), "--dashboard-agent-listen-port", str(free_port())]
+    with (tmp_path / "head.log").open("wb") as log:
+        head = subprocess.Popen(
+            command, env=os.environ | ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield gcs
+    finally:
+        stop(head)
+
+
+def test_each_role_runs_on_the_nodes_made_for_it(address: str, tmp_path: Path) -> None:
+    script = [sys.executable, "-m", "tests.cluster.autoscaled", address, str(tmp_path)]
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "blocks": [0, 1, 2],
+        "trainers": ["trainers", "trainers"],
+        "generators": ["generators"],
+        "rankers": ["rankers"],
+    }
