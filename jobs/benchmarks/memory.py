@@ -31,11 +31,12 @@ class Case:
     kind: str
     shape: dict[str, Any]
     overrides: list[str] = field(default_factory=list)
+    length: int = 128
 
     def config(self, workers: int) -> Config:
         """A batch is one full forward pass a worker."""
-        common = ["training.batch_size=2", f"training.workers={workers}", "policy.max_length=256"]
-        common += ["policy.max_prompt_length=128", "training.micro_batch_size=1", "training.micro_batch_tokens=512"]
+        common = ["training.batch_size=2", f"training.workers={workers}", f"policy.max_length={self.length}"]
+        common += ["policy.max_prompt_length=64", "training.micro_batch_size=1", "training.micro_batch_tokens=512"]
         return load_config(overrides=[*common, "training.reference_tolerance=1e9", *self.overrides])
 
 
@@ -49,7 +50,7 @@ CHECKPOINTED = "training.gradient_checkpointing=true"
 CASES = [
     Case("gemma2, 76 M, checkpointed", "gemma2", shape(12, 512, 2048, 48000), [CHECKPOINTED]),
     Case("llama, 101 M, sdpa", "llama", shape(16, 640, 2048, 16000), [CHECKPOINTED, "policy.attention=sdpa"]),
-    Case("mistral, 67 M, float32, all kept", "mistral", shape(8, 640, 2560, 16000), ["policy.dtype=float32"]),
+    Case("mistral, 67 M, float32, all kept", "mistral", shape(8, 640, 2560, 16000), ["policy.dtype=float32"], 256),
 ]
 
 

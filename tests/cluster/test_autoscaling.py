@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.util import get_node_ip_address
 
 from jobs.demo import BIN, free_port, stop
 
@@ -50,7 +51,8 @@ def fake_cluster(gcs: str) -> dict[str, Any]:
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     """A head with Ray's autoscaler, which starts further raylets on this machine."""
-    gcs, file = f"127.0.0.1:{free_port()}", tmp_path / "cluster.yaml"
+    # The fake nodes have the machine's own address, and the driver looks for a node of its own.
+    gcs, file = f"{get_node_ip_address()}:{free_port()}", tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump(fake_cluster(gcs)))
     host, port = gcs.split(":")
     command = [BIN / "ray", "start", "--head", "--block", "--node-ip-address", host, "--port", port, "--num-cpus", "16"]
