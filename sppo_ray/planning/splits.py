@@ -50,19 +50,19 @@ class Seconds:
 
 def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, split: Split) -> Seconds:
     """Stages of a disaggregated run overlap: the slowest sets the pace, the others' last block comes on top."""
-    generate = work.generated_tokens / (rates.generate * split.generators)
-    judge = work.judged_tokens / (rates.judge * split.rankers)
+    # Blocks are dealt whole: at the end some engines have one more than others.
+    sampled, judged = (tokens / work.blocks for tokens in (work.generated_tokens, work.judged_tokens))
+    sampled, judged = sampled / rates.generate, judged / rates.judge  # seconds of a block
+    generate, judge = sampled * -(-work.blocks // split.generators), judged * -(-work.blocks // split.rankers)
     train = work.trained_tokens / (rates.train * split.trainers)
     advance = 2 * number_bytes(config) * shape.parameters / STORAGE
     evaluate = work.held_out_tokens / (rates.generate * split.generators)
     # A block has to be sampled before it is judged, and judged before it is trained on.
-    first_block = generate * min(1.0, split.generators / work.blocks)
-    first_pair = first_block + judge * min(1.0, split.rankers / work.blocks)
-    scored = max(generate + judge / work.blocks, judge + first_block)
+    scored = max(generate + judged, judge + sampled)
     if split.colocated:
         total = scored + TRAINER_START + train
     else:
-        total = max(scored, first_pair + train, TRAINER_START + train)
+        total = max(scored, sampled + judged + train, TRAINER_START + train)
     return Seconds(generate, judge, train, TRAINER_START, advance, evaluate, total + advance + evaluate)
 
 

@@ -17,6 +17,7 @@ from jobs.demo import BIN, free_port, stop
 ROOT = Path(__file__).parents[2]
 HEAD, HEAD_ID = "ray.head.default", "f" * 51 + "00000"  # names that the fake provider takes for granted
 MEMORY = 10**8  # of a node's object store
+LISTS = [f"{part}setup_commands" for part in ("", "head_", "worker_")] + ["initialization_commands", "cluster_synced_files"]
 ENVIRONMENT = {
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     "RAY_AUTH_MODE": "token",
@@ -45,7 +46,9 @@ def fake_cluster(gcs: str) -> dict[str, Any]:
         "disable_node_updaters": True,
         "disable_launch_config_check": True,
     }
-    return config | {"upscaling_speed": 100, "idle_timeout_minutes": 5}
+    # The launcher fills in what is not there; without it the autoscaler expects every list.
+    lists: dict[str, Any] = dict.fromkeys(LISTS, [])
+    return config | lists | {"file_mounts": {}, "upscaling_speed": 100, "idle_timeout_minutes": 5}
 
 
 @pytest.fixture

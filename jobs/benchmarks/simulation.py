@@ -1,0 +1,156 @@
+"""The plan's iteration time against the real pools and pipeline with engines that take the time it predicts, scaled down.
+
+60,000 prompts of the recipe gemma-2-9b-it in one iteration, for 8 to 256 generators, with spot kills: a SIGKILL to a
+process every few seconds. Of 64 generators and more, several share a process (256 fake ones of 90 MB do not fit 23 GiB):
+a kill takes all of them. The trainer is a clock: it begins a block when that is judged and the block before it trained.
+"""
+
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors import generator, ranker
+from actors.pipeline import prompt_blocks, scored_blocks
+from actors.pool import Pool
+from actors.scoring import Stages
+from jobs.benchmarks import Ratio
+from sppo_ray.config import Config, load_config
+from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.ledger import Ledger
+from sppo_ray.planning.devices import device
+from sppo_ray.planning.rates import ENGINE_START, table_rates
+from sppo_ray.planning.shapes import shapes
+from sppo_ray.planning.splits import Split, iteration_seconds
+from sppo_ray.planning.work import work
+from sppo_ray.records import Prompt, Snapshot
+
+PROMPTS, BLOCK, IN_FLIGHT = 60_000, 32, 2
+PROCESSES = 16  # of generators, at most
+TARGET = 80.0  # seconds of an iteration, scaled down
+START = 4.0  # seconds until Ray Data's stages run: not of the plan's, and not scaled
+RESTART = 3.0  # seconds until Ray has started a killed process again: likewise
+KILL_TIMES = (20.0, 40.0, 60.0)
+TOLERANCE = 0.10
+BASE = Snapshot(0, "base")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """So many generators in so many processes, with so many rankers and trainers that sampling sets the pace."""
+
+    generators: int
+
+    @property
+    def processes(self) -> int:
+        return min(self.generators, PROCESSES)
+
+    @property
+    def engines(self) -> int:
+        """Generators of one process."""
+        return self.generators // self.processes
+
+    @property
+    def split(self) -> Split:
+        rankers, trainers = self.generators // 2, 4 * self.generators
+        return Split("disaggregated", self.generators, rankers, trainers, self.generators + rankers + trainers)
+
+
+@ray.remote(num_cpus=0)
+class Counter:
+    """Stands where the coordinator stands."""
+
+    async def progress(self, stage: str, count: int) -> None: ...
+
+
+def run() -> list[Ratio]:
+    ray.init(address="local", num_cpus=4, log_to_driver=False, logging_level="error")
+    return [compare(Cluster(count)) for count in (8, 64, 256)]
+
+
+def compare(cluster: Cluster) -> Ratio:
+    config = load_config(
+        "gemma-2-9b-it",
+        overrides=[
+            *(f"block={BLOCK}", "iterations=1", f"prompts.limit={PROMPTS}", "prompts.split=train", "evaluation.held_out=0"),
+            *(f"generators.max={cluster.processes}", f"generators.min={cluster.processes}"),
+            *(f"generators.blocks={IN_FLIGHT * cluster.engines}", "generators.cpus=0", "generators.gpus=0"),
+            *(f"rankers.blocks={IN_FLIGHT * cluster.split.rankers}", "rankers.cpus=0", "rankers.gpus=0"),
+        ],
+    )
+    planned, scale, seconds = plan(config, cluster)
+    with tempfile.TemporaryDirectory() as folder:
+        simulated = simulate(config, cluster, scale, seconds, Path(folder))
+    ratio = planned / simulated
+    print(f"{cluster.generators} generators: planned {planned:.1f} s, simulated {simulated:.1f} s", flush=True)
+    return Ratio(
+        f"planned / simulated iteration, {cluster.generators} generators, {len(KILL_TIMES)} spot kills",
+        ratio,
+        1.0,
+        abs(ratio - 1) <= TOLERANCE,
+        {"planned s": round(planned, 1), "simulated s": round(simulated, 1), "scaled down by": round(1 / scale)},
+    )
+
+
+def plan(config: Config, cluster: Cluster) -> tuple[float, float, dict[str, float]]:
+    """Planned seconds of the simulated iteration, the scale, and the scaled seconds of a block in each stage's engine."""
+    load, models = work(config), shapes(config)
+    rates = table_rates(config, models, device(80), load, cluster.split.trainers)
+    full = iteration_seconds(config, models.policy, load, rates, cluster.split)
+    scale = TARGET / (full.total - full.advance)
+    seconds = {
+        "generate": scale * load.generated_tokens / rates.generate / load.blocks,
+        "judge": scale * load.judged_tokens / rates.judge / load.blocks,
+        "train": scale * full.train / load.blocks,
+        "start_trainers": scale * full.start_trainers,
+        "start_engine": scale * ENGINE_START,
+    }
+    # A killed process does nothing until it is back, and half of what it had in flight is to be done again.
+    away = RESTART + seconds["start_engine"] + IN_FLIGHT * seconds["generate"] / 2
+    lost = sum(min(away, TARGET - moment) for moment in KILL_TIMES)
+    return START + TARGET + lost * cluster.engines / cluster.generators, scale, seconds
+
+
+def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, float], folder: Path) -> float:
+    """Seconds from the first prompt to the last block trained."""
+    ledger = Ledger(folder)
+    prompts = [Prompt(f"p{number}", f"prompt {number}", [1, number]) for number in range(PROMPTS)]
+    # Blocks in flight share an engine: each takes as many times as long as there are.
+    engine = partial(start_engine, seconds["start_engine"], IN_FLIGHT * seconds["generate"])
+    judge = partial(FakeJudge, IN_FLIGHT * seconds["judge"])
+    pools = [
+        Pool.remote("generator", partial(generator.start, config, engine, ledger), config.generators),
+        Pool.remote("ranker", partial(ranker.start, config, judge, ledger), config.rankers),
+    ]
+    ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
+    stages = Stages(config, ledger, *pools, Counter.remote())
+    started = time.monotonic()
+    threading.Thread(target=kill, args=(pools[0],), daemon=True).start()
+    trained = started + seconds["start_trainers"]
+    for _ in scored_blocks(stages, 1, BASE.name, prompt_blocks(prompts, BLOCK)):
+        trained = max(trained, time.monotonic()) + seconds["train"]
+    for pool in pools:
+        ray.kill(pool)
+    return trained - started
+
+
+def start_engine(seconds: float, call: float) -> FakeGenerator:
+    time.sleep(seconds)
+    return FakeGenerator(BASE, call)
+
+
+def kill(pool: Any) -> None:
+    """SIGKILL to a process of the pool, chosen by a seed, at the set times."""
+    chance, started = random.Random(0), time.monotonic()
+    for moment in KILL_TIMES:
+        time.sleep(started + moment - time.monotonic())
+        up = [member.pid for member in ray.get(pool.status.remote()).members if member.state == "up"]
+        os.kill(chance.choice(up), signal.SIGKILL)
