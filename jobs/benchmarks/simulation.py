@@ -80,7 +80,13 @@ def compare(cluster: Cluster) -> Ratio:
     config = load_config(
         "gemma-2-9b-it",
         overrides=[
-            *(f"block={BLOCK}", "iterations=1", f"prompts.limit={PROMPTS}", "prompts.split=train", "evaluation.held_out=0"),
+            *(
+                f"block={BLOCK}",
+                "iterations=1",
+                f"prompts.limit={PROMPTS}",
+                "prompts.split=train",
+                "evaluation.held_out=0",
+            ),
             *(f"generators.max={cluster.processes}", f"generators.min={cluster.processes}"),
             *(f"generators.blocks={IN_FLIGHT * cluster.engines}", "generators.cpus=0", "generators.gpus=0"),
             *(f"rankers.blocks={IN_FLIGHT * cluster.split.rankers}", "rankers.cpus=0", "rankers.gpus=0"),

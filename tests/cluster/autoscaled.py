@@ -16,25 +16,19 @@ from actors import generator, ranker
 from actors.pipeline import Stages
 from actors.placement import role_options
 from actors.pool import Pool
+from actors.preflight import preflight
 from sppo_ray.config import load_config
+from sppo_ray.errors import ClusterError
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
 from tests.cluster.test_pipeline import BASE, PROMPTS, Counter, score
 
-CONFIG = load_config(
-    overrides=[
-        *(
-            "block=4",
-            "generators.gpus=1",
-            "generators.max=2",
-            "rankers.gpus=1",
-            "training.gpus=1",
-            "training.workers=2",
-        ),
-        *("generators.labels={sppo-role: generators}", "rankers.labels={sppo-role: rankers}"),
-        "training.labels={sppo-role: trainers}",
-    ]
-)
+ROLES = [
+    *("generators.gpus=1", "generators.max=2", "rankers.gpus=1", "training.gpus=1", "training.workers=2"),
+    *("generators.labels={sppo-role: generators}", "rankers.labels={sppo-role: rankers}"),
+    "training.labels={sppo-role: trainers}",
+]
+CONFIG = load_config(overrides=["block=4", *ROLES])
 
 
 def main(address: str, folder: Path) -> None:
@@ -51,7 +45,18 @@ def main(address: str, folder: Path) -> None:
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
     blocks = score(Stages(CONFIG, ledger, *pools, Counter.remote()))
     roles = {name: sorted(set((folder / name).read_text().split())) for name in starts}
-    print(json.dumps({"blocks": sorted(blocks), "trainers": ray.get(trainers), **roles}), flush=True)
+    found = {"blocks": sorted(blocks), "trainers": ray.get(trainers), **roles, "not ready": not_ready(folder / "run")}
+    print(json.dumps(found), flush=True)
+
+
+def not_ready(run: Path) -> list[str]:
+    """What the preflight says of nodes that do not find the model."""
+    config = load_config(overrides=["policy.model=/nowhere/model", *ROLES])
+    try:
+        preflight(config, run)
+    except ClusterError as error:
+        return str(error).splitlines()[1:]
+    return []
 
 
 def role_here() -> str:
