@@ -112,6 +112,7 @@ def test_gemma_2_9b_fits_the_release_s_machine_colocated(capsys: pytest.CaptureF
     status, found = run(capsys, "--recipe", "gemma-2-9b-it", "--gpus", "8", "--gpu-memory", "80", "--price", "3")
     assert (status, found["fits"], found["placement"]) == (0, True, "colocated")
     assert found["trainers"]["processes"] == 8
+    assert load_config("gemma-2-9b-it", overrides=found["settings"]).placement == "colocated"
     # 9.24 B parameters on 8 devices: 2 + 4 + 4 + 2 bytes each.
     parts = found["trainers"]["memory_gib"]
     kept = ("weights", "master_weights", "optimizer", "gradients")

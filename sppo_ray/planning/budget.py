@@ -48,6 +48,7 @@ class Budget:
             "fits": self.fits,
             "gpu": {"name": self.device.name, "memory_gib": self.device.memory_gib, "count": self.split.devices},
             "placement": self.split.placement,
+            "settings": self.split.settings,
             **{role: self._role(role, count) for role, count in counts.items()},
             "work": vars(self.work),
             "rates": self.rates.row(),

@@ -28,6 +28,12 @@ class Split:
     def colocated(self) -> bool:
         return self.placement == "colocated"
 
+    @property
+    def settings(self) -> list[str]:
+        """It, as the overrides that a run takes."""
+        pools = [f"{name}.max={count}" for name, count in (("generators", self.generators), ("rankers", self.rankers))]
+        return [f"placement={self.placement}", f"training.workers={self.trainers}", *pools]
+
     def row(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -50,7 +50,7 @@ def fake_cluster(gcs: str) -> dict[str, Any]:
         "disable_launch_config_check": True,
     }
     # The launcher fills in what is not there; without it the autoscaler expects every list.
-    lists: dict[str, Any] = dict.fromkeys(LISTS, [])
+    lists: dict[str, Any] = {name: [] for name in LISTS}
     return config | lists | {"file_mounts": {}, "upscaling_speed": 100, "idle_timeout_minutes": 5}
 
 
