@@ -33,12 +33,11 @@ from sppo_ray.planning.splits import Split, iteration_seconds
 from sppo_ray.planning.work import work
 from sppo_ray.records import Prompt, Snapshot
 
-PROMPTS, BLOCK, IN_FLIGHT = 60_000, 32, 2
+PROMPTS = 60_000
 PROCESSES = 16  # of generators, at most
-TARGET = 80.0  # seconds of an iteration, scaled down
 START = 4.0  # seconds until Ray Data's stages run: not of the plan's, and not scaled
 RESTART = 3.0  # seconds until Ray has started a killed process again: likewise
-KILL_TIMES = (20.0, 40.0, 60.0)
+KILL_TIMES = (20.0, 40.0, 60.0)  # seconds
 TOLERANCE = 0.10
 BASE = Snapshot(0, "base")
 
@@ -48,6 +47,9 @@ class Cluster:
     """So many generators in so many processes, with so many rankers and trainers that sampling sets the pace."""
 
     generators: int
+    block: int  # prompts; smaller where a block is a large part of what an engine gets
+    in_flight: int  # blocks of one engine
+    target: float  # seconds of an iteration, scaled down; enough for two cores to keep up
 
     @property
     def processes(self) -> int:
@@ -64,6 +66,9 @@ class Cluster:
         return Split("disaggregated", self.generators, rankers, trainers, self.generators + rankers + trainers)
 
 
+CLUSTERS = [Cluster(8, 128, 2, 80.0), Cluster(64, 128, 2, 80.0), Cluster(256, 32, 1, 120.0)]
+
+
 @ray.remote(num_cpus=0)
 class Counter:
     """Stands where the coordinator stands."""
@@ -73,7 +78,7 @@ class Counter:
 
 def run() -> list[Ratio]:
     ray.init(address="local", num_cpus=4, log_to_driver=False, logging_level="error")
-    return [compare(Cluster(count)) for count in (8, 64, 256)]
+    return [compare(cluster) for cluster in CLUSTERS]
 
 
 def compare(cluster: Cluster) -> Ratio:
@@ -81,15 +86,15 @@ def compare(cluster: Cluster) -> Ratio:
         "gemma-2-9b-it",
         overrides=[
             *(
-                f"block={BLOCK}",
+                f"block={cluster.block}",
                 "iterations=1",
                 f"prompts.limit={PROMPTS}",
                 "prompts.split=train",
                 "evaluation.held_out=0",
             ),
             *(f"generators.max={cluster.processes}", f"generators.min={cluster.processes}"),
-            *(f"generators.blocks={IN_FLIGHT * cluster.engines}", "generators.cpus=0", "generators.gpus=0"),
-            *(f"rankers.blocks={IN_FLIGHT * cluster.split.rankers}", "rankers.cpus=0", "rankers.gpus=0"),
+            *(f"generators.blocks={cluster.in_flight * cluster.engines}", "generators.cpus=0", "generators.gpus=0"),
+            *(f"rankers.blocks={cluster.in_flight * cluster.split.rankers}", "rankers.cpus=0", "rankers.gpus=0"),
         ],
     )
     planned, scale, seconds = plan(config, cluster)
@@ -111,7 +116,7 @@ def plan(config: Config, cluster: Cluster) -> tuple[float, float, dict[str, floa
     load, models = work(config), shapes(config)
     rates = table_rates(config, models, device(80), load, cluster.split.trainers)
     full = iteration_seconds(config, models.policy, load, rates, cluster.split)
-    scale = TARGET / (full.total - full.advance)
+    scale = cluster.target / (full.total - full.advance)
     seconds = {
         "generate": scale * load.generated_tokens / rates.generate / load.blocks,
         "judge": scale * load.judged_tokens / rates.judge / load.blocks,
@@ -120,9 +125,9 @@ def plan(config: Config, cluster: Cluster) -> tuple[float, float, dict[str, floa
         "start_engine": scale * ENGINE_START,
     }
     # A killed process does nothing until it is back, and half of what it had in flight is to be done again.
-    away = RESTART + seconds["start_engine"] + IN_FLIGHT * seconds["generate"] / 2
-    lost = sum(min(away, TARGET - moment) for moment in KILL_TIMES)
-    return START + TARGET + lost * cluster.engines / cluster.generators, scale, seconds
+    away = RESTART + seconds["start_engine"] + cluster.in_flight * seconds["generate"] / 2
+    lost = sum(min(away, cluster.target - moment) for moment in KILL_TIMES)
+    return START + cluster.target + lost * cluster.engines / cluster.generators, scale, seconds
 
 
 def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, float], folder: Path) -> float:
@@ -130,8 +135,8 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
     ledger = Ledger(folder)
     prompts = [Prompt(f"p{number}", f"prompt {number}", [1, number]) for number in range(PROMPTS)]
     # Blocks in flight share an engine: each takes as many times as long as there are.
-    engine = partial(start_engine, seconds["start_engine"], IN_FLIGHT * seconds["generate"])
-    judge = partial(FakeJudge, IN_FLIGHT * seconds["judge"])
+    engine = partial(start_engine, seconds["start_engine"], cluster.in_flight * seconds["generate"])
+    judge = partial(FakeJudge, cluster.in_flight * seconds["judge"])
     pools = [
         Pool.remote("generator", partial(generator.start, config, engine, ledger), config.generators),
         Pool.remote("ranker", partial(ranker.start, config, judge, ledger), config.rankers),
@@ -141,7 +146,7 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
     started = time.monotonic()
     threading.Thread(target=kill, args=(pools[0],), daemon=True).start()
     trained = started + seconds["start_trainers"]
-    for _ in scored_blocks(stages, 1, BASE.name, prompt_blocks(prompts, BLOCK)):
+    for _ in scored_blocks(stages, 1, BASE.name, prompt_blocks(prompts, config.block)):
         trained = max(trained, time.monotonic()) + seconds["train"]
     for pool in pools:
         ray.kill(pool)
