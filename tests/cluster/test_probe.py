@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from jobs import plan
-from sppo_ray.playground import Playground
 
 pytestmark = pytest.mark.usefixtures("cluster", "playground")
 
