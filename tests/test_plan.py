@@ -17,6 +17,7 @@ from sppo_ray.planning.shapes import NAMED, Shape, from_config, judge_shape, pol
 from sppo_ray.planning.splits import Split, colocated, disaggregated, iteration_seconds
 from sppo_ray.planning.work import work
 from sppo_ray.playground import Playground
+from sppo_ray.scoring import SLICE_ELEMENTS
 
 # As the models' hub pages count their parameters.
 PUBLISHED = {
@@ -71,6 +72,10 @@ def test_a_gpu_holds_the_whole_bucket_and_a_runtime() -> None:
     parts = trainer_memory(load_config(overrides=["training.gpus=1"]), SMALL, 1, GIB).parts
     assert parts["gradient_bucket"] == 2 * 5e8
     assert parts["gathered"] == 0 and parts["runtime"] == memory.CUDA_CONTEXT + memory.NCCL
+
+
+def test_the_plan_slices_logits_as_the_trainer_does() -> None:
+    assert memory.LOGIT_SLICE == SLICE_ELEMENTS
 
 
 def test_an_iteration_s_seconds_by_hand() -> None:

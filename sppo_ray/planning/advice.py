@@ -50,7 +50,7 @@ def _settings(config: Config, role: str) -> dict[str, list[Any]]:
     length = [size for size in _halves(config.policy.max_length) if size > config.policy.max_prompt_length]
     return {
         "training.gradient_checkpointing": [True],
-        "training.micro_batch_tokens": _halves(getattr(config.training, "micro_batch_tokens", 8192)),
+        "training.micro_batch_tokens": _halves(config.training.micro_batch_tokens),
         "policy.max_length": length,
     }
 

@@ -66,7 +66,7 @@ def micro_batch(config: Config) -> tuple[int, int]:
     """(rows, tokens of a row) of the largest forward pass of a train worker: rows of full length."""
     training, length = config.training, config.policy.max_length
     pairs = min(training.micro_batch_size, training.batch_size // training.workers)
-    return min(2 * pairs, max(1, getattr(training, "micro_batch_tokens", 8192) // length)), length
+    return min(2 * pairs, max(1, training.micro_batch_tokens // length)), length
 
 
 def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asleep: float = 0.0) -> Memory:
