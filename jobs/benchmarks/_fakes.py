@@ -80,7 +80,7 @@ def open_stages(config: Config, folder: Path, prompts: list[Prompt], sampling: f
         Pool.remote("ranker", start_ranker, config.rankers),
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()], timeout=READY_SECONDS)
-    return Stages(config, ledger, *pools, Board.remote())
+    return Stages(config, ledger, pools[0], pools[1], Board.remote())
 
 
 def score(stages: Stages, prompts: list[Prompt]) -> None:

@@ -81,7 +81,7 @@ def cpu_seconds() -> Counter[str]:
     total: Counter[str] = Counter()
     for process in processes():
         times = process.cpu_times()
-        total[name_of(process)] += times.user + times.system  # type: ignore[assignment]
+        total[name_of(process)] += times.user + times.system
     return total
 
 

@@ -142,7 +142,7 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
         Pool.remote("ranker", partial(ranker.start, config, judge, ledger), config.rankers),
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
-    stages = Stages(config, ledger, *pools, Counter.remote())
+    stages = Stages(config, ledger, pools[0], pools[1], Counter.remote())
     started = time.monotonic()
     threading.Thread(target=kill, args=(pools[0],), daemon=True).start()
     trained = started + seconds["start_trainers"]
