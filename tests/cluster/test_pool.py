@@ -1,5 +1,6 @@
 """The pool on a real cluster with fake engines: work survives the death of a member, late members hold the current policy."""
 
+import asyncio
 import os
 import signal
 import time
@@ -7,14 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
 from actors import generator
 from actors.pool import Pool
+from actors.scoring import Stages, sample_block
 from sppo_ray.config import Pool as Settings
 from sppo_ray.config import load_config
-from sppo_ray.errors import RunFailed
+from sppo_ray.errors import ConfigError, PoolAsleep, RunFailed
 from sppo_ray.fakes import FakeGenerator
 from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Prompt, Snapshot
@@ -26,8 +29,9 @@ BASE, NEXT = Snapshot(0, "base"), Snapshot(1, "policy")
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [1, number]) for number in range(3)]
 
 
-def open_pool(ledger: Ledger, build: Any, size: int = 2) -> Any:
-    pool = Pool.remote("generator", partial(generator.start, CONFIG, build, ledger), Settings(min=size, max=size))
+def open_pool(ledger: Ledger, build: Any, size: int = 2, least: int | None = None, **settings: Any) -> Any:
+    pool_settings = Settings(min=least or size, max=size, **settings)
+    pool = Pool.remote("generator", partial(generator.start, CONFIG, build, ledger), pool_settings)
     ray.get(pool.open.remote(BASE))
     return pool
 
@@ -78,3 +82,111 @@ def broken_engine() -> FakeGenerator:
 def test_an_engine_that_cannot_start_is_an_error_with_its_cause(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="there is no such model"):
         open_pool(Ledger(tmp_path), broken_engine, size=1)
+
+
+class Rascal(FakeGenerator):
+    """Does what `how` says to the prompt p1, the first time only if `once` names a file to remember that by."""
+
+    def __init__(self, how: str, once: Path | None = None) -> None:
+        super().__init__(BASE)
+        self._how, self._once = how, once
+
+    def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
+        if any(prompt.prompt_id == "p1" for prompt in prompts) and not (self._once and self._once.exists()):
+            if self._once:
+                self._once.touch()
+            if self._how == "raise":
+                raise ValueError("no such token")
+            if self._how == "die":
+                os._exit(1)
+            time.sleep(3600)
+        return super().generate(prompts, candidates, snapshot)
+
+
+def test_an_engine_that_hangs_is_replaced(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    pool = open_pool(ledger, partial(Rascal, "hang", tmp_path / "once"), size=1, hang_seconds=3)
+    path = ledger.block(Candidates, 1, 0)
+    ray.get(pool.call.remote("generate", path, PROMPTS, 5, "iter-0"))
+
+    assert ledger.read(Candidates, path) == FakeGenerator(BASE).generate(PROMPTS, 5, "iter-0")
+    (loss,) = ray.get(pool.status.remote()).losses
+    assert (loss.member, loss.calls) == ("generator-0", 1) and "no answer in 3 s" in loss.why and loss.seconds
+
+
+@pytest.mark.parametrize("how", ["raise", "die"])
+def test_a_prompt_that_engines_fail_on_is_set_aside_and_the_others_are_not(how: str, tmp_path: Path) -> None:
+    ledger, path = Ledger(tmp_path), Ledger(tmp_path).block(Candidates, 1, 0)
+    pool = open_pool(ledger, partial(Rascal, how), size=1, tries=2)
+    told = Told.remote()
+    asyncio.run(sample_block(Stages(CONFIG, ledger, pool, None, told), 1, path, PROMPTS, 5, "iter-0"))
+
+    assert [row.prompt_id for row in ledger.read(Candidates, path)] == ["p0", "p2"]
+    (prompt,) = ledger.set_aside(1)
+    assert (prompt.prompt_id, prompt.stage) == ("p1", "generate")
+    assert prompt.why.count("generator-0") == 2 and ("no such token" if how == "raise" else "died") in prompt.why
+    assert ray.get(told.iterations.remote()) == [1]
+    assert not list(path.parent.glob("*.parts"))
+
+
+@ray.remote(num_cpus=0)
+class Told:
+    """Stands where the coordinator stands."""
+
+    def __init__(self) -> None:
+        self._iterations: list[int] = []
+
+    def set_aside(self, iteration: int) -> None:
+        self._iterations.append(iteration)
+
+    def iterations(self) -> list[int]:
+        return self._iterations
+
+
+def test_a_member_that_goes_finishes_its_work_first(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    pool = open_pool(ledger, partial(FakeGenerator, BASE, seconds=1.0), size=2, least=1)
+    before = members_up(pool, 2)
+    paths = [ledger.block(Candidates, 1, block) for block in range(4)]
+    calls = [pool.call.remote("generate", path, PROMPTS, 5, "iter-0") for path in paths]
+    time.sleep(0.3)
+    ray.get(pool.scale.remote(1))
+    ray.get(calls)
+
+    (left,) = members_up(pool, 1)
+    gone = next(member for member in before if member.name != left.name)
+    while psutil.pid_exists(gone.pid):
+        time.sleep(0.05)
+    status = ray.get(pool.status.remote())
+    assert status.losses == [] and len(status.members) == 1  # nothing was done twice
+    ray.get(pool.scale.remote(2))
+    assert len(members_up(pool, 2)) == 2
+
+
+def test_a_size_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    pool = open_pool(Ledger(tmp_path), partial(FakeGenerator, BASE), size=1)
+    with pytest.raises(ConfigError, match=r"2 is not between min = 1 and max = 1"):
+        ray.get(pool.scale.remote(2))
+
+
+def test_a_pool_that_sleeps_serves_again_with_the_next_policy(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    pool = open_pool(ledger, partial(FakeGenerator, BASE), size=1)
+    ray.get(pool.sleep.remote())
+    assert [member.state for member in ray.get(pool.status.remote()).members] == ["asleep"]
+    with pytest.raises(PoolAsleep):
+        ray.get(pool.member.remote())
+    ray.get(pool.open.remote(NEXT))
+    path = ledger.block(Candidates, 2, 0)
+    ray.get(pool.call.remote("generate", path, PROMPTS, 5, "iter-1"))
+    assert {row.snapshot for row in ledger.read(Candidates, path)} == {"iter-1"}
+
+
+def test_a_paused_pool_gives_out_no_work_until_it_goes_on(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    pool = open_pool(ledger, partial(FakeGenerator, BASE), size=1)
+    ray.get(pool.pause.remote())
+    call = pool.call.remote("generate", ledger.block(Candidates, 1, 0), PROMPTS, 5, "iter-0")
+    assert ray.wait([call], timeout=1.0)[0] == [] and ray.get(pool.status.remote()).waiting == 1
+    ray.get(pool.resume.remote())
+    ray.get(call)
