@@ -13,7 +13,7 @@ import ray
 from ray.data import DataContext
 
 from actors.evaluation import compare_held_out, sample_held_out
-from actors.pipeline import prompt_blocks, scored_blocks, training_pairs
+from actors.pipeline import scored_blocks, training_pairs
 from actors.scoring import Stages
 from actors.trainer import Job, fit
 from sppo_ray.config import Config
@@ -126,8 +126,7 @@ class Coordinator:
         loop = asyncio.get_running_loop()
 
         def score() -> None:
-            blocks = prompt_blocks(prompts, self._config.block)
-            for block in scored_blocks(stages, iteration, snapshot.name, blocks):
+            for block in scored_blocks(stages, iteration, snapshot.name, len(prompts)):
                 asyncio.run_coroutine_threadsafe(self._tell(iteration, block), loop).result()
 
         try:

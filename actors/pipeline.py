@@ -15,41 +15,45 @@ from ray.data import ActorPoolStrategy, Dataset
 from actors.scoring import Stages, judge_block, sample_block
 from sppo_ray.config import Config
 from sppo_ray.pairing import filler, pair
-from sppo_ray.records import Candidates, Judged, Pair, Prompt, from_table, to_table
+from sppo_ray.records import Candidates, Judged, Pair, Prompt, to_table
 
-BLOCK = pa.field("block", pa.int32())
 PAIR_CALLS = 8  # shares that wait for their prompts or are read ahead
 
 
 class Generate:
-    """Has each block of prompts sampled, unless the ledger has it already. Gives the block's number and size on."""
+    """Has each block of prompts sampled, unless the ledger has it already. Gives the block's number on."""
 
     def __init__(self, stages: Stages, iteration: int, snapshot: str) -> None:
         self._stages, self._iteration, self._snapshot = stages, iteration, snapshot
 
     async def __call__(self, table: pa.Table) -> Any:
-        block = table["block"][0].as_py()
+        block, config = _number(table), self._stages.config
         path = self._stages.ledger.block(Candidates, self._iteration, block)
+        prompts = self._prompts[block * config.block : (block + 1) * config.block]
         if not self._stages.ledger.has(path):
-            prompts, count = from_table(table, Prompt), self._stages.config.generation.candidates
+            count = config.generation.candidates
             await sample_block(self._stages, self._iteration, path, prompts, count, self._snapshot)
-        self._stages.coordinator.progress.remote("generate", table.num_rows)
-        yield pa.table({"block": pa.array([block], pa.int32()), "prompts": pa.array([table.num_rows], pa.int32())})
+        self._stages.coordinator.progress.remote("generate", len(prompts))
+        yield table
+
+    @cached_property
+    def _prompts(self) -> list[Prompt]:
+        return self._stages.ledger.prompts(self._iteration)
 
 
 class Judge:
     """Has each block of candidates judged, unless the ledger has it already. Gives the block's number on."""
 
-    def __init__(self, stages: Stages, iteration: int) -> None:
-        self._stages, self._iteration = stages, iteration
+    def __init__(self, stages: Stages, iteration: int, prompts: int) -> None:
+        self._stages, self._iteration, self._prompts = stages, iteration, prompts
 
     async def __call__(self, table: pa.Table) -> Any:
-        block, prompts = table["block"][0].as_py(), table["prompts"][0].as_py()
+        block, each = _number(table), self._stages.config.block
         paths = [self._stages.ledger.block(kind, self._iteration, block) for kind in (Candidates, Judged)]
         if not self._stages.ledger.has(paths[1]):
             await judge_block(self._stages, self._iteration, *paths)
-        self._stages.coordinator.progress.remote("judge", prompts)
-        yield table.select(["block"])
+        self._stages.coordinator.progress.remote("judge", min(each, self._prompts - block * each))
+        yield table
 
 
 class Pairs:
@@ -65,7 +69,7 @@ class Pairs:
         self._pairs = lru_cache(maxsize=8)(self._read)
 
     async def __call__(self, table: pa.Table) -> Any:
-        start = table["share"][0].as_py() * self._size
+        start = _number(table) * self._size
         end = min(start + self._size, self._prompts)
         each = self._stages.config.block
         rows: list[Pair] = []
@@ -88,28 +92,19 @@ class Pairs:
         return [prompt.prompt_id for prompt in self._stages.ledger.prompts(self._iteration)]
 
 
-def prompt_blocks(prompts: list[Prompt], size: int) -> list[pa.Table]:
-    """Prompts in blocks, each a table with its number in the column `block`."""
-    tables = []
-    for block, start in enumerate(range(0, len(prompts), size)):
-        table = to_table(prompts[start : start + size], Prompt)
-        tables.append(table.append_column(BLOCK, pa.array([block] * table.num_rows, pa.int32())))
-    return tables
-
-
-def scored_blocks(stages: Stages, iteration: int, snapshot: str, blocks: list[pa.Table]) -> Iterator[int]:
-    """Have all blocks sampled and judged; yields the number of each as soon as it is judged."""
+def scored_blocks(stages: Stages, iteration: int, snapshot: str, prompts: int) -> Iterator[int]:
+    """Have all prompts of an iteration sampled and judged; yields the number of each block as soon as it is judged."""
     pools = stages.config.generators, stages.config.rankers
     dataset = (
-        ray.data.from_arrow(blocks)
+        _numbers(-(-prompts // stages.config.block))
         .map_batches(
             Generate, fn_constructor_args=(stages, iteration, snapshot), **_stage(pools[0].max * pools[0].blocks)
         )
-        .map_batches(Judge, fn_constructor_args=(stages, iteration), **_stage(pools[1].max * pools[1].blocks))
+        .map_batches(Judge, fn_constructor_args=(stages, iteration, prompts), **_stage(pools[1].max * pools[1].blocks))
     )
     dataset.set_name(f"iteration-{iteration}-score")
     for row in dataset.iter_rows():
-        yield row["block"]
+        yield row["number"]
 
 
 def training_pairs(stages: Stages, iteration: int, prompts: int) -> Dataset:
@@ -118,9 +113,9 @@ def training_pairs(stages: Stages, iteration: int, prompts: int) -> Dataset:
     With the order preserved, Ray deals such blocks to the workers in turn: batch n is rows n * batch_size and on.
     """
     shares = steps_an_epoch(stages.config, prompts) * stages.config.training.workers
-    dataset = ray.data.from_arrow(
-        [pa.table({"share": pa.array([share], pa.int32())}) for share in range(shares)]
-    ).map_batches(Pairs, fn_constructor_args=(stages, iteration, prompts), **_stage(PAIR_CALLS))
+    dataset = _numbers(shares).map_batches(
+        Pairs, fn_constructor_args=(stages, iteration, prompts), **_stage(PAIR_CALLS)
+    )
     dataset.set_name(f"iteration-{iteration}-train")
     return dataset
 
@@ -133,6 +128,15 @@ def steps_an_epoch(config: Config, prompts: int) -> int:
 def share_size(config: Config) -> int:
     """Pairs of a batch that one train worker gets."""
     return config.training.batch_size // config.training.workers
+
+
+def _numbers(count: int) -> Dataset:
+    """A block for each of the numbers 0 to count - 1, made here: `range` and `from_arrow` would wait for a CPU to be free."""
+    return ray.data.from_items([{"number": number} for number in range(count)], override_num_blocks=count)
+
+
+def _number(table: pa.Table) -> int:
+    return int(table["number"][0].as_py())
 
 
 def _stage(calls: int) -> dict[str, Any]:

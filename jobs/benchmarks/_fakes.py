@@ -13,7 +13,7 @@ import ray
 from ray.data import DataContext
 
 from actors import generator, ranker
-from actors.pipeline import prompt_blocks, scored_blocks
+from actors.pipeline import scored_blocks
 from actors.pool import Pool
 from actors.scoring import Stages
 from sppo_ray.config import Config
@@ -85,7 +85,7 @@ def open_stages(config: Config, folder: Path, prompts: list[Prompt], sampling: f
 
 def score(stages: Stages, prompts: list[Prompt]) -> None:
     """Have all prompts sampled and judged, as the coordinator does."""
-    for block in scored_blocks(stages, 1, BASE.name, prompt_blocks(prompts, stages.config.block)):
+    for block in scored_blocks(stages, 1, BASE.name, len(prompts)):
         ray.get(stages.coordinator.tell.remote(block))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 
 from actors import generator, ranker
-from actors.pipeline import prompt_blocks, scored_blocks
+from actors.pipeline import scored_blocks
 from actors.pool import Pool
 from actors.scoring import Stages
 from jobs.benchmarks import Ratio
@@ -146,7 +146,7 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
     started = time.monotonic()
     threading.Thread(target=kill, args=(pools[0],), daemon=True).start()
     trained = started + seconds["start_trainers"]
-    for _ in scored_blocks(stages, 1, BASE.name, prompt_blocks(prompts, config.block)):
+    for _ in scored_blocks(stages, 1, BASE.name, len(prompts)):
         trained = max(trained, time.monotonic()) + seconds["train"]
     for pool in pools:
         ray.kill(pool)

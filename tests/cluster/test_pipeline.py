@@ -10,7 +10,7 @@ import ray
 from ray.data import DataContext, ExecutionOptions
 
 from actors import generator, ranker
-from actors.pipeline import prompt_blocks, scored_blocks, training_pairs
+from actors.pipeline import scored_blocks, training_pairs
 from actors.pool import Pool
 from actors.scoring import Stages
 from sppo_ray.config import Pool as Settings
@@ -64,7 +64,7 @@ def stages(tmp_path: Path) -> Stages:
 
 def score(stages: Stages) -> list[int]:
     done = []
-    for block in scored_blocks(stages, 1, "iter-0", prompt_blocks(PROMPTS, CONFIG.block)):
+    for block in scored_blocks(stages, 1, "iter-0", len(PROMPTS)):
         ray.get(stages.coordinator.tell.remote(block))
         done.append(block)
     return done

@@ -190,3 +190,32 @@ def test_a_paused_pool_gives_out_no_work_until_it_goes_on(tmp_path: Path) -> Non
     assert ray.wait([call], timeout=1.0)[0] == [] and ray.get(pool.status.remote()).waiting == 1
     ray.get(pool.resume.remote())
     ray.get(call)
+
+
+class Counted(FakeGenerator):
+    """Notes each call in a file."""
+
+    def __init__(self, notes: Path) -> None:
+        super().__init__(BASE, seconds=1.0)
+        self._notes = notes
+
+    def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
+        with self._notes.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return super().generate(prompts, candidates, snapshot)
+
+
+def test_the_death_of_one_of_four_costs_the_blocks_in_flight_on_it(tmp_path: Path) -> None:
+    ledger, notes = Ledger(tmp_path), tmp_path / "notes"
+    pool = open_pool(ledger, partial(Counted, notes), size=4)
+    victim = members_up(pool, 4)[0]
+    paths = [ledger.block(Candidates, 1, block) for block in range(24)]
+    calls = [pool.call.remote("generate", path, PROMPTS, 5, "iter-0") for path in paths]
+    while notes.exists() is False or str(victim.pid) not in notes.read_text():
+        time.sleep(0.05)
+    os.kill(victim.pid, signal.SIGKILL)
+    ray.get(calls)
+
+    (loss,) = ray.get(pool.status.remote()).losses
+    assert loss.member == victim.name and 1 <= loss.calls <= 2  # two blocks at once on a member
+    assert len(notes.read_text().split()) <= len(paths) + 2

@@ -1,0 +1,95 @@
+"""An iteration of fake engines on a cluster of several nodes on this machine: one joins and leaves while it runs.
+
+    python -m tests.cluster.nodes FOLDER
+
+Prints JSON: seconds until a generator of the new node was at work, generators lost with the node, and the judged prompts.
+A process of its own, because it has a Ray of its own.
+"""
+
+import json
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+
+from actors import generator, ranker
+from actors.pipeline import scored_blocks
+from actors.pool import Pool
+from actors.pools import room
+from actors.scoring import Stages
+from sppo_ray.config import load_config
+from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.ledger import Ledger
+from sppo_ray.records import Judged, Prompt, Snapshot
+
+BASE = Snapshot(0, "base")
+CONFIG = load_config(
+    overrides=[
+        "block=4",
+        "training.cpus=0.05",
+        "generators={min: 1, max: 2, cpus: 1.5, gpus: 0, blocks: 2}",
+        "rankers={min: 1, max: 1, cpus: 0.05, gpus: 0, blocks: 2}",
+    ]
+)
+PROMPTS = [Prompt(f"p{number:03d}", f"prompt {number}", [1, 2, number]) for number in range(160)]
+BLOCK_SECONDS = 1.0
+
+
+@ray.remote(num_cpus=0)
+class Counter:
+    """Stands where the coordinator stands."""
+
+    async def progress(self, stage: str, count: int) -> None: ...
+
+
+def main(folder: Path) -> dict[str, Any]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        ledger = Ledger(folder)
+        ledger.write_prompts(1, PROMPTS)
+        build = partial(FakeGenerator, BASE, seconds=BLOCK_SECONDS)
+        pools = [
+            Pool.remote(
+                "generator",
+                partial(generator.start, CONFIG, build, ledger),
+                CONFIG.generators,
+                partial(room, CONFIG, "generators"),
+            ),
+            Pool.remote("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), CONFIG.rankers),
+        ]
+        ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
+        stages = Stages(CONFIG, ledger, pools[0], pools[1], Counter.remote())
+        work = threading.Thread(target=lambda: list(scored_blocks(stages, 1, "iter-0", len(PROMPTS))))
+        work.start()
+        until(lambda: ray.get(pools[0].status.remote()).members[0].load == 2)
+        node = cluster.add_node(num_cpus=2)
+        joined = time.monotonic()
+        until(lambda: at_work(pools[0], "generator-1"))
+        seconds = time.monotonic() - joined
+        cluster.remove_node(node, allow_graceful=False)
+        work.join()
+        losses = ray.get(pools[0].status.remote()).losses
+        judged = [row.prompt_id for row in ledger.rows(Judged, 1)]
+        return {"seconds": seconds, "lost": [loss.member for loss in losses], "judged": judged}
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def at_work(pool: Any, name: str) -> bool:
+    return any(member.name == name and member.load for member in ray.get(pool.status.remote()).members)
+
+
+def until(what: Any) -> None:
+    while not what():
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))
