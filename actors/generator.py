@@ -12,6 +12,7 @@ import ray
 
 from actors.placement import role_options
 from sppo_ray.config import Config
+from sppo_ray.errors import EngineFailed
 from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.snapshots import local
@@ -26,32 +27,39 @@ class GeneratorActor:
         self._name = name
         self._ledger = ledger
         self._build = build
-        self._generator: Any = None
+        self._started: Any = None
 
     def __repr__(self) -> str:
         return self._name
+
+    @property
+    def _engine(self) -> Any:
+        if self._started is None:
+            # Ray restarts a process that died while it was idle, and nobody has noticed yet.
+            raise EngineFailed(f"{self._name} has started again and holds no engine yet")
+        return self._started
 
     def placed(self) -> None:
         """Answers as soon as the process runs."""
 
     def ready(self) -> tuple[int, str]:
         """Start the engine: here and not in the constructor, which Ray would repeat for ever if it failed."""
-        if self._generator is None:
-            self._generator = self._build()
-        return os.getpid(), self._generator.snapshot.name
+        if self._started is None:
+            self._started = self._build()
+        return os.getpid(), self._engine.snapshot.name
 
     def load(self, snapshot: Snapshot) -> None:
-        self._generator.load(local(snapshot))
+        self._engine.load(local(snapshot))
 
     def sleep(self) -> None:
-        self._generator.sleep()
+        self._engine.sleep()
 
     def wake(self) -> None:
-        self._generator.wake()
+        self._engine.wake()
 
     def generate(self, path: Path, prompts: list[Prompt], candidates: int, snapshot: str) -> None:
         """Sample a block from the snapshot of that name and write it to the ledger under path."""
-        self._ledger.write(self._generator.generate(prompts, candidates, snapshot), Candidates, path)
+        self._ledger.write(self._engine.generate(prompts, candidates, snapshot), Candidates, path)
 
 
 def start(config: Config, build: "Callable[[], Generator]", ledger: Ledger, name: str) -> Any:

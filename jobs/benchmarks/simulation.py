@@ -98,7 +98,7 @@ def compare(cluster: Cluster) -> Ratio:
         ],
     )
     planned, scale, seconds = plan(config, cluster)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         simulated = simulate(config, cluster, scale, seconds, Path(folder))
     ratio = planned / simulated
     print(f"{cluster.generators} generators: planned {planned:.1f} s, simulated {simulated:.1f} s", flush=True)

@@ -75,6 +75,19 @@ def test_a_restarted_member_holds_the_current_snapshot(tmp_path: Path) -> None:
     assert members_up(pool, 1)[0].snapshot == "iter-1"
 
 
+def test_a_member_that_died_idle_and_came_back_empty_is_started_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    pool = open_pool(ledger, partial(FakeGenerator, BASE), size=1)
+    _, actor = ray.get(pool.member.remote())
+    os.kill(members_up(pool, 1)[0].pid, signal.SIGKILL)
+    ray.get(actor.placed.options(max_task_retries=-1).remote())  # Ray has it running again; the pool knows of nothing
+    path = ledger.block(Candidates, 1, 0)
+    ray.get(pool.call.remote("generate", path, PROMPTS, 5, "iter-0"))
+
+    assert ledger.read(Candidates, path) == FakeGenerator(BASE).generate(PROMPTS, 5, "iter-0")
+    assert members_up(pool, 1)[0].restarts == 1
+
+
 def broken_engine() -> FakeGenerator:
     raise OSError("there is no such model")
 
