@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
     "RAY_enable_autoscaler_v2": "1",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
     "RAY_FAKE_CLUSTER": "1",
     "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
 }
@@ -77,7 +78,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 def test_each_role_runs_on_the_nodes_made_for_it(address: str, tmp_path: Path) -> None:
     script = [sys.executable, "-m", "tests.cluster.autoscaled", address, str(tmp_path)]
     environment = os.environ | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     not_ready = found.pop("not ready")
