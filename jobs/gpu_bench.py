@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, DebertaV2Model, Gemma2Config
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, DebertaV2Model, Gemma2Config
 
 from sppo_ray import files, playground
 from sppo_ray.config import load_config
@@ -40,7 +41,7 @@ GEMMA = {
 }  # fmt: skip
 DEBERTA = {
     "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
-    "vocab_size": 128_100, "position_buckets": 256, "max_position_embeddings": 512, "relative_attention": True,
+    "position_buckets": 256, "max_position_embeddings": 512, "relative_attention": True,
     "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm",
     "position_biased_input": False, "type_vocab_size": 0,
 }  # fmt: skip
@@ -137,8 +138,9 @@ def judging(folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
     checkpoint = random_pairrm(folder / "pairrm", DEBERTA | (SMALL if tiny else {}))
     judge = PairRM(checkpoint, device=str(device), batch_tokens=131_072 if device.type == "cuda" else 4096)
     words = "the answer is a longer text of many plain words ".split()
-    prompts = [" ".join(words * 20) for _ in range(2 if tiny else 64)]
-    texts = [[" ".join([str(n), str(k), *words * 25]) for k in range(5)] for n in range(len(prompts))]
+    repeated = words * (1 if tiny else 10)  # 23 tokens each
+    prompts = [" ".join(repeated) for _ in range(2 if tiny else 64)]
+    texts = [[" ".join([str(n), str(k), *repeated]) for k in range(5)] for n in range(len(prompts))]
     lengths = judge._encode(prompts, texts)
     tokens = int(lengths.sources[0, 1] + lengths.lengths[0, :2].sum())
     transformers_4(transformers)
@@ -170,24 +172,19 @@ def _rate(compare: Any, some: slice, prompts: int, device: torch.device) -> floa
 
 
 def random_pairrm(folder: Path, shape: dict[str, Any]) -> Path:
-    """A PairRM checkpoint of random weights in llm-blender's format, with the playground judge's tokenizer."""
+    """A PairRM checkpoint of random weights in llm-blender's format, with the tokenizer of the playground's judge."""
     base = folder / "base"
     tokenizer = AutoTokenizer.from_pretrained(playground.build().judge / "base")
     tokenizer.save_pretrained(base)
-    network = DebertaV2Model(DebertaV2Config(**shape | {"vocab_size": max(shape["vocab_size"], len(tokenizer))}))
-    network.config.save_pretrained(base)
-    network.resize_token_embeddings(len(tokenizer) + 4, mean_resizing=False)
+    network = DebertaV2Model(DebertaV2Config(**shape, vocab_size=len(tokenizer)))
+    network.save_pretrained(base)
     weights = {f"pretrained_model.{name}": value.contiguous() for name, value in network.state_dict().items()}
     size = shape["hidden_size"]
     heads = {"head_layer.1.weight": (size, 2 * size), "head_layer.1.bias": (size,), "head_layer.4.weight": (1, size)}
     weights |= {name: torch.randn(s) * 0.02 for name, s in heads.items()} | {"head_layer.4.bias": torch.zeros(1)}
-    transformers.utils.logging.set_verbosity_error()
-    from safetensors.torch import save_file
-
     save_file(weights, folder / "model.safetensors")
     settings = json.loads((playground.build().judge / "config.json").read_text()) | {"model_name": str(base)}
     (folder / "config.json").write_text(json.dumps(settings | {"fp16": torch.cuda.is_available()}))
-    AutoConfig.from_pretrained(base)
     return folder
 
 
