@@ -102,7 +102,7 @@ def train(preparation: Preparation, ledger: Ledger) -> None:
     if worker == 0:
         publish(ledger.iteration(1) / "policy", 1, policy.shapes(), dtype, policy.gather(), base, card="")
     else:
-        list(policy.gather())
+        policy.assist()
     policy.close()
 
 
@@ -110,11 +110,11 @@ def rescored(reference: Any, pairs: list[Pair]) -> list[Pair]:
     """The pairs with the reference model's log-probabilities, from a forward pass of all their responses."""
     import torch
 
+    from sppo_ray.batching import collate, rows
     from sppo_ray.loss import token_logprobs
-    from sppo_ray.policy import collate
 
     responses = [response for pair in pairs for response in (pair.chosen, pair.rejected)]
-    batch = collate([pair.prompt_token_ids for pair in pairs for _ in range(2)], responses, torch.device("cpu"))
+    batch = collate(rows(pairs), torch.device("cpu"))
     with torch.inference_mode():
         logits = reference(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits
         scored = token_logprobs(logits, batch.token_ids).numpy()

@@ -101,7 +101,7 @@ def _nothing() -> None:
 def _fit_iteration(root: Path) -> dict[str, float]:
     config = load_config(overrides=["block=16", "iterations=1", "training.reference_tolerance=1e9"])
     base = Snapshot(0, str(playground.build().policy))
-    ledger, marks = Ledger(root), Marks.remote()  # type: ignore[attr-defined]
+    ledger, marks = Ledger(root), Marks.remote()
     ledger.claim(config, {})
     ledger.write_prompts(1, PROMPTS)
     sampled = FakeGenerator(base).generate(PROMPTS, 5, base.name)
