@@ -85,7 +85,9 @@ def training(folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
     """Optimizer steps of 8 pairs of 1,024 tokens, one process under ZeRO-3 with its optimizer on the device."""
     from sppo_ray.policy import TrainablePolicy
 
-    parameters = random_gemma(folder / "gemma", GEMMA | (SMALL | {"vocab_size": 512} if tiny else {}))
+    parameters = random_gemma(
+        folder / "gemma", GEMMA | (SMALL | {"vocab_size": 512, "num_key_value_heads": 1} if tiny else {})
+    )
     os.environ |= {
         "RANK": "0",
         "LOCAL_RANK": "0",

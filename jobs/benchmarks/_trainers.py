@@ -17,7 +17,7 @@ import torch
 
 from sppo_ray.records import Pair, Response
 
-WORKERS, PAIRS, STEPS, WARM_UP = 2, 4, 10, 2  # pairs: of a worker in a step; the first steps are not counted
+WORKERS, PAIRS, STEPS, WARM_UP = 2, 4, 7, 2  # pairs: of a worker in a step; the first steps are not counted
 MODEL = {
     "vocab_size": 8192, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32,
