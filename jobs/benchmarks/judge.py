@@ -40,7 +40,7 @@ def run() -> list[Ratio]:
         texts = [row["prompt"] for row in some], [row["candidates"] for row in some]
         scores = blender.rank(*texts, return_scores=True, batch_size=1)
         ours, theirs = ours + middle - started, theirs + time.perf_counter() - middle
-        error = max(error, np.abs((comparisons - comparisons.swapaxes(1, 2)).mean(-1) - scores).max())
+        error = max(error, float(np.abs((comparisons - comparisons.swapaxes(1, 2)).mean(-1) - scores).max()))
     how = {"threads": torch.get_num_threads(), "prompts": len(rows), "mean_tokens": round(judge.tokens / judge.rows)}
     return [
         at_least(
