@@ -25,6 +25,8 @@ def at_most(name: str, ratio: float, goal: float, **detail: Any) -> Ratio:
 
 def start_ray(cpus: int = 4) -> None:
     """A Ray of this part's own. cpus: what it has to share out, whatever the machine has."""
+    import logging
+
     import ray
 
-    ray.init(address="local", num_cpus=cpus, log_to_driver=False, logging_level="warning")
+    ray.init(address="local", num_cpus=cpus, log_to_driver=False, logging_level=logging.WARNING)

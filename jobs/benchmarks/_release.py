@@ -3,7 +3,8 @@
     python -m jobs.benchmarks._release {sample|rank|train} FOLDER
 
 An engine started anew samples one response to each prompt five times; llm-blender ranks at batch 1; the trainer, under
-ZeRO-3, holds a second copy of the model and has it score every batch. In and out: the blocks of a ledger in FOLDER.
+ZeRO-3, holds a second copy of the model and has it score every batch. The step itself is this project's, in the release's
+favour. In and out: the blocks of a ledger in FOLDER.
 """
 
 import subprocess
@@ -12,8 +13,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from sppo_ray.config import load_config
 from sppo_ray.ledger import Ledger
@@ -109,19 +108,22 @@ def train(preparation: Preparation, ledger: Ledger) -> None:
 def rescored(reference: Any, pairs: list[Pair]) -> list[Pair]:
     """The pairs with the reference model's log-probabilities, from a forward pass of all their responses."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    from sppo_ray.batching import collate, rows
     from sppo_ray.loss import token_logprobs
 
-    responses = [response for pair in pairs for response in (pair.chosen, pair.rejected)]
-    batch = collate(rows(pairs), torch.device("cpu"))
+    responses = [(pair.prompt_token_ids, response) for pair in pairs for response in (pair.chosen, pair.rejected)]
+    token_ids = pad_sequence(
+        [torch.tensor(prompt + response.token_ids) for prompt, response in responses],
+        batch_first=True,
+        padding_value=-1,
+    )
     with torch.inference_mode():
-        logits = reference(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits
-        scored = token_logprobs(logits, batch.token_ids).numpy()
-    starts = np.repeat([len(pair.prompt_token_ids) for pair in pairs], 2)
+        logits = reference(input_ids=token_ids.clamp(min=0), attention_mask=(token_ids >= 0).long()).logits
+        scored = token_logprobs(logits, token_ids.clamp(min=0)).numpy()
     found = [
-        replace(response, reference_logprobs=row[start : start + len(response.token_ids)].tolist())
-        for response, row, start in zip(responses, scored, starts, strict=True)
+        replace(response, reference_logprobs=row[len(prompt) : len(prompt) + len(response.token_ids)].tolist())
+        for (prompt, response), row in zip(responses, scored, strict=True)
     ]
     return [replace(pair, chosen=found[2 * i], rejected=found[2 * i + 1]) for i, pair in enumerate(pairs)]
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -135,6 +136,6 @@ class Bare:
             for number, prompt in enumerate(prompts):
                 self._engine.add_request(f"{turn}-{number}", {"prompt_token_ids": prompt.token_ids}, sampling)
             while self._engine.has_unfinished_requests():
-                for output in self._engine.step():
-                    tokens += sum(len(completion.token_ids) for completion in output.outputs)
+                outputs: list[Any] = self._engine.step()
+                tokens += sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
         return tokens, time.perf_counter() - started
