@@ -123,6 +123,18 @@ class _Distances:
     low: int
     high: int
 
+    def near(self, places: Tensor, width: int) -> tuple[slice, Tensor]:
+        """The keys that are not too far from all queries at `places`, (..., n), and the bucket of each, (..., n, keys).
+
+        Where rows differ, all keys.
+        """
+        keys = slice(0, width)
+        if places.dim() == 1:
+            first, last = int(places[0]), int(places[-1])
+            keys = slice(max(0, first - self.high), min(width, last + 1 - self.low))
+        columns = torch.arange(keys.start, keys.stop, device=places.device)
+        return keys, self.buckets[places[..., None] - columns + width - 1]
+
 
 def _attend(
     attention: Any,
@@ -150,40 +162,36 @@ def _attend(
     context = torch.empty_like(q)
     block = max(1, min(n, CHUNK[q.device.type] // (heads * width)))
     step = max(1, CHUNK[q.device.type] // (heads * width * block))
-    buffer = q.new_empty(step, heads, block, width)  # new memory for every chunk would cost more than filling it
+    memory = q.new_empty(step, heads, block, width)  # new memory for every chunk would cost more than filling it
     for start in range(0, n, block):
         part = slice(start, start + block)
-        here = places[..., part]
-        # Beyond the farthest relative position all distances share one bucket: no gather there.
-        near = slice(0, width)
-        if here.dim() == 1:
-            near = slice(max(0, start - distances.high), min(width, start + len(here) - distances.low))
-        keys = torch.arange(near.start, near.stop, device=q.device)
-        buckets = distances.buckets[here[..., None] - keys + width - 1]
-        key_places = buckets * width + keys
+        near, buckets = distances.near(places[..., part], width)
         for row in range(0, rows, step):
             some = slice(row, row + step)
             left = q[some, :, part]
-            bias = buffer[: left.shape[0], :, : left.shape[2]]
-            for far, bucket in ((slice(0, near.start), distances.last), (slice(near.stop, width), distances.first)):
-                torch.add(
-                    from_query[some, :, part, bucket, None],
-                    from_key[some, :, bucket, None, far],
-                    out=bias[..., far],
-                )
-            shape = (*left.shape[:3], len(keys))
-            index, key_index = (
-                (each[some, None] if each.dim() == 3 else each).expand(shape) for each in (buckets, key_places)
-            )
-            torch.add(
-                from_query[some, :, part].gather(-1, index),
-                from_key[some].flatten(2).gather(-1, key_index.flatten(2)).view(shape),
-                out=bias[..., near],
-            )
+            bias = memory[: left.shape[0], :, : left.shape[2]]
+            here = buckets[some, None] if places.dim() == 2 else buckets
+            _fill(bias, from_query[some, :, part], from_key[some], near, here, distances)
             context[some, :, part] = scaled_dot_product_attention(
                 left, k[some], v[some], attn_mask=bias, scale=_scale(size)
             )
     return context.transpose(1, 2).flatten(2)
+
+
+def _fill(
+    bias: Tensor, from_query: Tensor, from_key: Tensor, near: slice, buckets: Tensor, distances: _Distances
+) -> None:
+    """bias[..., i, j] = from_query[..., i, b] + from_key[..., b, j], where b is the bucket of the distance from i to j.
+
+    buckets: of the keys in `near`; the others have the first or the last one, which spares the gather.
+    """
+    width = bias.shape[-1]
+    for far, bucket in ((slice(0, near.start), distances.last), (slice(near.stop, width), distances.first)):
+        torch.add(from_query[..., bucket, None], from_key[..., bucket, None, far], out=bias[..., far])
+    index = buckets.expand(*bias.shape[:-1], -1)
+    key_index = (buckets * width + torch.arange(near.start, near.stop, device=bias.device)).expand(index.shape)
+    keys = from_key.flatten(2).gather(-1, key_index.flatten(2)).view(index.shape)
+    torch.add(from_query.gather(-1, index), keys, out=bias[..., near])
 
 
 def _split_heads(states: Tensor, heads: int) -> Tensor:

@@ -31,7 +31,7 @@ def build_checkpoint(
         intermediate_size=192,
         relative_attention=True,
         position_buckets=32,
-        max_position_embeddings=512,
+        max_position_embeddings=64,  # rows are longer: distances beyond share one bucket
         share_att_key=True,
         pos_att_type=["p2c", "c2p"],
         norm_rel_ebd="layer_norm",

@@ -17,7 +17,7 @@ def run() -> list[Ratio]:
     with tempfile.TemporaryDirectory() as folder:
         theirs = iterate(Path(folder) / "release")
         root = Path(folder) / "run"
-        command = [sys.executable, "jobs/sppo.py", "--recipe", "playground", "--run-dir", str(root), "iterations=2"]
+        command = [sys.executable, "-m", "jobs.sppo", "--recipe", "playground", "--run-dir", str(root), "iterations=2"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         reports = [json.loads((root / f"iter-{number}" / "report.json").read_text()) for number in (1, 2)]
     # The release evaluates nothing in its loop.

@@ -84,7 +84,8 @@ def load_blender(checkpoint: Path) -> Any:
     """llm-blender as it is, with what Transformers 5 took away put back."""
     tokenizer: Any = transformers.PreTrainedTokenizerBase
     tokenizer.batch_encode_plus = tokenizer.__call__
-    transformers.utils.hub.TRANSFORMERS_CACHE = ""  # type: ignore[attr-defined]
+    hub: Any = transformers.utils.hub
+    hub.TRANSFORMERS_CACHE = ""
     import llm_blender
 
     blender = llm_blender.Blender()
