@@ -30,7 +30,7 @@ ASLEEP = 1.5 * GIB  # what a sleeping engine keeps on a device: context, graphs;
 BATCHED_TOKENS, SEQUENCES, CUDA_GRAPHS = 2048, 128, 1.0 * GIB
 
 JUDGE_POSITIONS = 512  # relative positions that a DeBERTa-v3 head scores each token against
-JUDGE_CHUNK = 1 << 28  # attention scores at once on a GPU, sppo_ray/pairrm_model.py
+JUDGE_CHUNK = 1 << 28  # attention scores at once on a GPU, sppo_ray/pairrm_attention.py
 
 
 @dataclass(frozen=True)
