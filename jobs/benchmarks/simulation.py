@@ -5,6 +5,7 @@ process every few seconds. Of 64 generators and more, several share a process (2
 a kill takes all of them. The trainer is a clock: it begins a block when that is judged and the block before it trained.
 """
 
+import logging
 import os
 import random
 import signal
@@ -77,7 +78,7 @@ class Counter:
 
 
 def run() -> list[Ratio]:
-    ray.init(address="local", num_cpus=4, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=4, log_to_driver=False, logging_level=logging.ERROR)
     return [compare(cluster) for cluster in CLUSTERS]
 
 
