@@ -1,18 +1,23 @@
-"""Engines without a model, for tests and for trying out a cluster: they take a set time and answer deterministically.
+"""Engines without a model and a run without a cluster, for tests and for trying things out. All answer deterministically.
 
-In and out: as the real engines. The same prompt and snapshot always give the same candidates.
+In and out: as the real ones. The same prompt and snapshot always give the same candidates.
 """
 
+import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sppo_ray.errors import EngineFailed, SnapshotMismatch
-from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.errors import ConfigError, EngineFailed, SnapshotMismatch
+from sppo_ray.ledger import Ledger
+from sppo_ray.progress import MemberStatus, PoolStatus, RunStatus, new_stages
+from sppo_ray.records import Candidates, Message, Prompt, Snapshot
+from sppo_ray.web.protocol import Ask, Piece, Unavailable
 
 
 class FakeGenerator:
@@ -83,3 +88,71 @@ class FakeJudge:
     @staticmethod
     def _score(text: str) -> float:
         return hashlib.sha256(text.encode()).digest()[0] / 64
+
+
+class FakeRun:
+    """A run whose stages move by one prompt whenever somebody looks, unless it is paused.
+
+    seconds: of each word of an answer.  asleep: whether the engines give none.
+    """
+
+    def __init__(self, ledger: Ledger, prompts: int = 40, seconds: float = 0.0) -> None:
+        self.ledger = ledger
+        self.asleep = False
+        self.chats = 0  # that go on now
+        self._seconds = seconds
+        pools = {
+            name: PoolStatus(name, 2, 1, 4, 0, [_member(f"{name[:-1]}-{n}") for n in range(2)], [])
+            for name in ("generators", "rankers")
+        }
+        self._status = RunStatus(
+            ledger.finished_iterations() + 1, 3, "sampling, judging, training", stages=new_stages(prompts), pools=pools
+        )
+
+    async def status(self) -> RunStatus:
+        if not self._status.paused:
+            for number, stage in enumerate(self._status.stages.values()):
+                if self._status.stages["generate"].done >= 3 * number:
+                    stage.add(1)
+            trained = self._status.stages["train"].done
+            self._status.step = {"step": trained, "loss": 2.0 / (trained + 1), "gradient_norm": 1.5}
+        return self._status
+
+    async def pause(self) -> None:
+        self._status.paused, self._status.phase = True, "paused"
+
+    async def resume(self) -> None:
+        self._status.paused, self._status.phase = False, "sampling, judging, training"
+
+    async def stop(self) -> None:
+        self._status.phase = "stopping"
+
+    async def scale(self, pool: str, target: int) -> None:
+        status = self._status.pools[pool]
+        if not status.min <= target <= status.max:
+            raise ConfigError(f"{pool}: {target} is not between min = {status.min} and max = {status.max}")
+        members = [_member(f"{pool[:-1]}-{number}") for number in range(target)]
+        self._status.pools[pool] = replace(status, target=target, members=members)
+
+    async def encode(self, messages: Sequence[Message]) -> list[int]:
+        return [len(word) for turn in messages for word in turn["content"].split()]
+
+    async def chat(self, ask: Ask) -> AsyncIterator[Piece]:
+        if self.asleep:
+            raise Unavailable("the engines sleep while the policy trains")
+        self.chats += 1
+        try:
+            for word in range(min(ask.max_tokens, 5)):
+                for index in range(ask.n):
+                    await asyncio.sleep(self._seconds)
+                    reason = "stop" if word == min(ask.max_tokens, 5) - 1 else None
+                    yield Piece(index, f"w{index}{word} ", 1, reason)
+        finally:
+            self.chats -= 1
+
+    async def best(self, prompt: str, answers: Sequence[str]) -> int:
+        return int(FakeJudge().compare([prompt], [answers])[0].sum(axis=1).argmax())
+
+
+def _member(name: str) -> MemberStatus:
+    return MemberStatus(name, "up", 1000, 1, 0, "iter-0")

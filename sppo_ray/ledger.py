@@ -106,8 +106,12 @@ class Ledger:
 
     def rows(self, kind: type[Record], iteration: int, folder: str | None = None) -> Iterator[Record]:
         """Every record of an iteration's blocks, in the order of its prompts, with one block in memory at a time."""
-        for path in sorted(self.block(kind, iteration, 0, folder).parent.glob("*.parquet")):
+        for path in self.blocks(kind, iteration, folder):
             yield from self.read(kind, path)
+
+    def blocks(self, kind: type, iteration: int, folder: str | None = None) -> list[Path]:
+        """The blocks of an iteration that are there, in the order of its prompts."""
+        return sorted(self.block(kind, iteration, 0, folder).parent.glob("*.parquet"))
 
     def scored(self, iteration: int) -> Iterator[tuple[Candidates, Judged]]:
         """Candidates and judgement of every prompt of an iteration that has both, in the order of its prompts."""

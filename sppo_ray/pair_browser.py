@@ -23,7 +23,7 @@ def browsed(ledger: Ledger, config: Config, iteration: int) -> list[dict[str, An
     found = heapq.nlargest(EACH, ledger.rows(Judged, iteration), key=margin)
     shown = {judged.prompt_id for judged in found}
     disputed = heapq.nlargest(EACH, ledger.rows(Judged, iteration), key=disagreement)
-    return [_shown(row, config, iteration) for row in found + [row for row in disputed if row.prompt_id not in shown]]
+    return [shown(row, config, iteration) for row in found + [row for row in disputed if row.prompt_id not in shown]]
 
 
 def margin(judged: Judged) -> float:
@@ -40,7 +40,8 @@ def _position(judged: Judged) -> float:
     return float(np.abs(logits + logits.T).max())
 
 
-def _shown(judged: Judged, config: Config, iteration: int) -> dict[str, Any]:
+def shown(judged: Judged, config: Config, iteration: int) -> dict[str, Any]:
+    """A judged prompt as a page shows it: its numbers, the matrix of preferences, the responses with their marks."""
     marks = {judged.rejected: "rejected", judged.chosen: "chosen"}
     judge = config.judge
     return {

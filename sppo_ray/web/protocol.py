@@ -1,0 +1,69 @@
+"""What the service needs of a run: its state, four ways to steer it, and engines that answer.
+
+In: requests of people. Out: `RunStatus`, pieces of answers. `sppo_ray.fakes.FakeRun` is one without a cluster.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sppo_ray.errors import SppoError
+from sppo_ray.ledger import Ledger
+from sppo_ray.progress import RunStatus
+from sppo_ray.records import Message
+
+PEOPLE = -1  # priority of their requests at the engines, where the run's have 0: the lower goes first
+
+
+class Unavailable(SppoError):
+    """What was asked for is not there now and will be again: engines asleep, a coordinator that restarts."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question to the policy. token_ids: of the prompt.  n: answers.  max_tokens: of each answer."""
+
+    token_ids: list[int]
+    n: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What came next of answer `index`; tokens: how many. The last one of an answer says why it ended."""
+
+    index: int
+    text: str
+    tokens: int
+    finish_reason: str | None = None
+
+
+class Run(Protocol):
+    """A run in progress. Every method may raise `Unavailable`."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The run folder."""
+
+    async def status(self) -> RunStatus: ...
+
+    async def pause(self) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    async def stop(self) -> None:
+        """End the run in order; the same command continues it."""
+
+    async def scale(self, pool: str, target: int) -> None:
+        """Have a pool aim at this many members; raises `ConfigError` outside the pool's bounds."""
+
+    async def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Messages as the policy's token ids; raises `PromptError` where its chat template refuses them."""
+
+    def chat(self, ask: Ask) -> AsyncIterator[Piece]:
+        """The policy's answers, as they are sampled. Closing the iterator ends the request at the engine."""
+
+    async def best(self, prompt: str, answers: Sequence[str]) -> int:
+        """Which of the answers the judge prefers."""

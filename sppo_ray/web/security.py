@@ -1,0 +1,155 @@
+"""Who may ask, how often and how much: everything that holds before a request reaches the application.
+
+In: a request. Out: the application's answer, or a problem of status 401, 408, 413 or 429; every answer with strict headers.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sppo_ray.web.login import login_page
+from sppo_ray.web.problems import problem
+
+MAX_BODY = 1 << 20  # bytes
+BODY_SECONDS = 20
+OPEN = ("/healthz", "/login")  # the only paths that need no token
+ADDRESSES = 10_000  # that a limit remembers
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Limit:
+    """So many requests a second from one address, after a burst (a token bucket)."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate, self._burst = rate, burst
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address -> (level, when)
+
+    def take(self, address: str) -> bool:
+        now = time.monotonic()
+        level, then = self._levels.pop(address, (float(self._burst), now))
+        level = min(self._burst, level + (now - then) * self._rate)
+        allowed = level >= 1
+        self._levels[address] = (level - allowed, now)
+        if len(self._levels) > ADDRESSES:
+            self._levels.popitem(last=False)
+        return allowed
+
+
+class Key:
+    """The run's token, and the cookie that stands for it in a browser. It survives a restart of the service."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+        # Cookies are shared by all ports of a host: runs side by side need names of their own.
+        self.cookie = "sppo_ray_" + hashlib.sha256(self._token).hexdigest()[:8]
+        self.session = hmac.new(self._token, b"sppo-ray session", hashlib.sha256).hexdigest()
+
+    def opens(self, token: str) -> bool:
+        return secrets.compare_digest(token.encode(), self._token)
+
+    def admits(self, request: Request) -> bool:
+        """By bearer token; by cookie only what the page itself sends."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.opens(token.strip())
+        cookie = request.cookies.get(self.cookie, "")
+        return secrets.compare_digest(cookie.encode(), self.session.encode()) and _same_origin(request)
+
+
+def _same_origin(request: Request) -> bool:
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin" or (site == "none" and request.method == "GET")
+    origin = request.headers.get("origin")
+    return request.method == "GET" if origin is None else origin == f"{request.url.scheme}://{request.url.netloc}"
+
+
+class Guard:
+    """rate, burst: requests a second from one address. Those without a valid token have a far smaller share."""
+
+    def __init__(self, app: ASGIApp, key: Key, rate: float = 200, burst: int = 4000) -> None:
+        self._app = app
+        self._key = key
+        self._requests, self._failures = Limit(rate, burst), Limit(2, 100)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_strictly(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        request = Request(scope)
+        refusal = self._refusal(request)
+        body = b""
+        if refusal is None:
+            try:
+                body = await asyncio.wait_for(_read(request, receive), BODY_SECONDS)
+            except TimeoutError:
+                refusal = problem(408, f"the body did not arrive within {BODY_SECONDS} s", {"Connection": "close"})
+            except OverflowError:
+                refusal = problem(413, f"a body has at most {MAX_BODY} bytes", {"Connection": "close"})
+        if refusal is not None:
+            await refusal(scope, receive, send_strictly)
+            return
+        unread = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, replay, send_strictly)
+
+    def _refusal(self, request: Request) -> Response | None:
+        address = request.client.host if request.client else ""
+        if not self._requests.take(address):
+            return problem(429, "too many requests: slow down", {"Retry-After": "1"})
+        if request.url.path == "/healthz" or self._key.admits(request):
+            return None
+        if not self._failures.take(address):
+            return problem(429, "too many requests without a valid token", {"Retry-After": "10"})
+        if request.url.path in OPEN:
+            return None
+        if "text/html" in request.headers.get("accept", ""):
+            return login_page(401)
+        detail = "a token is needed: `Authorization: Bearer TOKEN`, as the run printed it at its start"
+        return problem(401, detail, {"WWW-Authenticate": "Bearer"})
+
+
+async def _read(request: Request, receive: Receive) -> bytes:
+    """The whole body. Raises `OverflowError` as soon as it is too long."""
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) > MAX_BODY:
+        raise OverflowError
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_BODY:
+            raise OverflowError
+    return bytes(body)

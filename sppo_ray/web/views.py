@@ -1,0 +1,199 @@
+"""What the API says of a run, as its OpenAPI document describes it.
+
+In: `RunStatus` and the run folder. Out: plain numbers and words, times in seconds, rates a second.
+"""
+
+import time
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from sppo_ray.progress import PoolStatus, RunStatus, Stage
+from sppo_ray.web.folder import RunFolder
+
+
+class StageView(BaseModel):
+    key: str
+    name: str
+    unit: str
+    total: int
+    done: int
+    rate: float | None
+    seconds_left: float | None
+
+
+class MemberView(BaseModel):
+    name: str
+    state: Literal["starting", "up", "asleep", "draining", "failed"]
+    load: int
+    restarts: int
+    snapshot: str | None
+    failure: str | None
+
+
+class PoolView(BaseModel):
+    """waiting: calls that no member has taken yet."""
+
+    name: str
+    target: int
+    min: int
+    max: int
+    waiting: int
+    members: list[MemberView]
+
+
+class RunView(BaseModel):
+    """step: the numbers of the last optimizer step.  seconds_left: known once an iteration is finished."""
+
+    run: str
+    recipe: str
+    model: str
+    iteration: int
+    iterations: int
+    finished: int
+    phase: str
+    paused: bool
+    started: float
+    seconds_left: float | None
+    stages: list[StageView]
+    step: dict[str, float | int | None] | None
+    warnings: list[str]
+    set_aside: int
+    trainer_restarts: int
+    pools: list[PoolView]
+
+
+class IterationView(BaseModel):
+    """report: as in the run folder's iter-<t>/report.json."""
+
+    iteration: int
+    report: dict[str, Any]
+
+
+class ResponseView(BaseModel):
+    text: str
+    win_rate: float
+    mark: Literal["chosen", "rejected", ""]
+
+
+class SampleView(BaseModel):
+    """matrix[i][j]: P[response i beats response j].  disagreement: logits.  cycle: preferences that come round."""
+
+    prompt_id: str
+    prompt: str
+    margin: float
+    disagreement: float
+    cycle: bool
+    truncated: float
+    matrix: list[list[float]]
+    responses: list[ResponseView]
+
+
+class SamplesView(BaseModel):
+    iteration: int
+    total: int
+    page: int
+    size: int
+    samples: list[SampleView]
+
+
+class SnapshotView(BaseModel):
+    """members: of the pools that hold it now."""
+
+    name: str
+    iteration: int
+    uri: str
+    digest: str
+    members: list[str]
+
+
+class LineView(BaseModel):
+    name: str
+    path: str
+    band: str
+    whiskers: str
+    dots: list[tuple[float, float, str]]
+
+
+class ChartView(BaseModel):
+    """A line chart in the coordinates of its view box: SVG path data, ticks and marks."""
+
+    title: str
+    x_label: str
+    lines: list[LineView]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    marks: list[float]
+    width: float
+    height: float
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+def run_view(status: RunStatus, folder: RunFolder) -> RunView:
+    config, reports = folder.config, folder.reports()
+    return RunView(
+        run=folder.ledger.root.name,
+        recipe=config.recipe,
+        model=config.policy.model,
+        iteration=status.iteration,
+        iterations=config.iterations,
+        finished=len(reports),
+        phase=status.phase,
+        paused=status.paused,
+        started=status.started,
+        seconds_left=_seconds_left(status, folder),
+        stages=[_stage(key, stage) for key, stage in status.stages.items()],
+        step=status.step,
+        warnings=status.warnings,
+        set_aside=status.set_aside,
+        trainer_restarts=status.trainer_restarts,
+        pools=pool_views(status),
+    )
+
+
+def pool_views(status: RunStatus) -> list[PoolView]:
+    return [_pool(name, pool) for name, pool in status.pools.items()]
+
+
+def _pool(name: str, pool: PoolStatus) -> PoolView:
+    members = [
+        MemberView(
+            name=member.name,
+            state=member.state,
+            load=member.load,
+            restarts=member.restarts,
+            snapshot=member.snapshot,
+            failure=member.failure,
+        )
+        for member in pool.members
+    ]
+    return PoolView(name=name, target=pool.target, min=pool.min, max=pool.max, waiting=pool.waiting, members=members)
+
+
+def _stage(key: str, stage: Stage) -> StageView:
+    counted = stage.done - stage.first
+    rate = counted / stage.seconds if counted and stage.seconds else None
+    left = (stage.total - stage.done) / rate if rate else None
+    return StageView(
+        key=key,
+        name=stage.name,
+        unit=stage.unit,
+        total=stage.total,
+        done=stage.done,
+        rate=round(rate, 3) if rate else None,
+        seconds_left=round(left) if left is not None else None,
+    )
+
+
+def _seconds_left(status: RunStatus, folder: RunFolder) -> float | None:
+    """By the mean of the finished iterations, less what the current one has taken."""
+    reports = folder.reports()
+    if not reports:
+        return None
+    each = sum(report["seconds"]["total"] for report in reports) / len(reports)
+    starts = [stage.started for stage in status.stages.values() if stage.started is not None]
+    spent = time.time() - min(starts) if starts and status.iteration > len(reports) else 0.0
+    return round(max(0.0, each * (folder.config.iterations - len(reports)) - min(spent, each)))
