@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -137,7 +137,7 @@ class FakeRun:
     async def encode(self, messages: Sequence[Message]) -> list[int]:
         return [len(word) for turn in messages for word in turn["content"].split()]
 
-    async def chat(self, ask: Ask) -> AsyncIterator[Piece]:
+    async def chat(self, ask: Ask) -> AsyncGenerator[Piece]:
         if self.asleep:
             raise Unavailable("the engines sleep while the policy trains")
         self.chats += 1

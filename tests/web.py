@@ -31,9 +31,9 @@ def sampled_folder(root: Path) -> Ledger:
 
 
 @contextmanager
-def served(run: FakeRun, chats: int = 16) -> Iterator[str]:
+def served(run: FakeRun, chats: int = 16, port: int = 0) -> Iterator[str]:
     """The address of the run's service."""
-    server, bound = http_server(create_app(run, TOKEN, chats)), bind("127.0.0.1", 0)
+    server, bound = http_server(create_app(run, TOKEN, chats)), bind("127.0.0.1", port)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"

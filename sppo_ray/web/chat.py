@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -114,7 +114,7 @@ async def _question(body: ChatRequest, run: Run, folder: RunFolder) -> Question:
     return Question(f"chatcmpl-{uuid.uuid4().hex}", body.model, snapshot, transcript(messages), ask, best_of)
 
 
-async def _pieces(question: Question, run: Run, turns: Turns) -> AsyncIterator[Piece]:
+async def _pieces(question: Question, run: Run, turns: Turns) -> AsyncGenerator[Piece]:
     """What is answered, when it is this request's turn; of best-of-n the best, in one piece."""
     async with turns.take(question.ask.n), aclosing(run.chat(question.ask)) as pieces:
         if question.best_of == 1:
@@ -196,7 +196,7 @@ def _usage(question: Question, tokens: int) -> Usage:
     return Usage(prompt_tokens=prompt, completion_tokens=tokens, total_tokens=prompt + tokens)
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     """Cancel the work when its client has gone."""
     task = asyncio.ensure_future(work)
     try:

@@ -3,7 +3,7 @@
 In: requests of people. Out: `RunStatus`, pieces of answers. `sppo_ray.fakes.FakeRun` is one without a cluster.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,8 +62,8 @@ class Run(Protocol):
     async def encode(self, messages: Sequence[Message]) -> list[int]:
         """Messages as the policy's token ids; raises `PromptError` where its chat template refuses them."""
 
-    def chat(self, ask: Ask) -> AsyncIterator[Piece]:
-        """The policy's answers, as they are sampled. Closing the iterator ends the request at the engine."""
+    def chat(self, ask: Ask) -> AsyncGenerator[Piece]:
+        """The policy's answers, as they are sampled. Closing the generator ends the request at the engine."""
 
     async def best(self, prompt: str, answers: Sequence[str]) -> int:
         """Which of the answers the judge prefers."""
