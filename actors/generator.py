@@ -1,33 +1,35 @@
 """The shell around a generator.
 
-In: a block of prompts. Out: its candidates, written to the ledger.
+In: a block of prompts. Out: its candidates, written to the ledger. In: a person's question. Out: pieces of the answer.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.util.metrics import Counter
 
 from actors.placement import role_options
-from sppo_ray.config import Config
+from sppo_ray.config import MOST_CHATS, Config
 from sppo_ray.errors import EngineFailed
 from sppo_ray.ledger import Ledger
-from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.records import Ask, Candidates, Piece, Prompt, Snapshot
 from sppo_ray.snapshots import local
 
 if TYPE_CHECKING:
     from sppo_ray.generation import Generator
 
 
-@ray.remote(max_restarts=-1)
+@ray.remote(max_restarts=-1, concurrency_groups={"people": MOST_CHATS + 1})  # type: ignore[call-overload]
 class GeneratorActor:
     def __init__(self, name: str, build: "Callable[[], Generator]", ledger: Ledger) -> None:
         self._name = name
         self._ledger = ledger
         self._build = build
         self._started: Any = None
+        self._sampled = Counter("sppo_sampled_tokens", "Tokens sampled for the run.", ("run", "member"))
 
     def __repr__(self) -> str:
         return self._name
@@ -59,7 +61,20 @@ class GeneratorActor:
 
     def generate(self, path: Path, prompts: list[Prompt], candidates: int, snapshot: str) -> None:
         """Sample a block from the snapshot of that name and write it to the ledger under path."""
-        self._ledger.write(self._engine.generate(prompts, candidates, snapshot), Candidates, path)
+        rows = self._engine.generate(prompts, candidates, snapshot)
+        self._ledger.write(rows, Candidates, path)
+        sampled = sum(len(ids) for row in rows for ids in row.token_ids)
+        self._sampled.inc(sampled, {"run": self._ledger.root.name, "member": self._name})
+
+    # In threads of their own: people do not wait for the blocks of the run.
+
+    @ray.method(concurrency_group="people", num_returns="streaming")
+    def chat(self, ask: Ask, name: str) -> Iterator[list[Piece]]:
+        yield from self._engine.chat(ask, name)
+
+    @ray.method(concurrency_group="people")
+    def abort(self, name: str) -> None:
+        self._engine.abort(name)
 
 
 def start(config: Config, build: "Callable[[], Generator]", ledger: Ledger, name: str) -> Any:

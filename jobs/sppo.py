@@ -19,6 +19,8 @@ import ray
 from rich.console import Console
 
 from actors.coordinator import Coordinator
+from actors.gateway import reserve_port, start_gateway
+from actors.metrics import provision_dashboard
 from actors.pools import most_resources, start_pools
 from actors.preflight import preflight
 from sppo_ray import files
@@ -60,6 +62,7 @@ def job(arguments: list[str] | None, held: ExitStack) -> int:
         connect()
         check_cluster(config, most_resources())
         preflight(preparation.config, root)
+        reserve_port(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -123,12 +126,18 @@ def connect() -> None:
 
 
 def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> None:
-    """Start a coordinator on these generators and rankers, and follow the run to its end; nothing of it stays behind."""
-    coordinator = Coordinator.remote(preparation.config, ledger, preparation.base, preparation.rule)
+    """Start coordinator and gateway on these generators and rankers, and follow the run to its end; nothing stays behind."""
+    config = preparation.config
+    coordinator = Coordinator.remote(config, ledger, preparation.base, preparation.rule)
+    gateway, address = start_gateway(config, ledger, reserve_port(config), coordinator, *pools)
+    known = address.write()
+    provision_dashboard()
+    say(f"watch, steer, chat: {address.url}  token: {address.token}")
     try:
         follow(coordinator, coordinator.run.remote(*pools))
     finally:  # also where the job is told to stop: Ray raises SystemExit here
-        for actor in (coordinator, *pools):
+        known.unlink(missing_ok=True)
+        for actor in (coordinator, gateway, *pools):
             ray.kill(actor)
         time.sleep(KILL_SECONDS)
 

@@ -20,6 +20,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Labels = dict[str, str]  # of the nodes that a role may use, as Ray's label selectors write them
 
 
+MOST_CHATS = 32  # a generator has a thread for each
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -109,6 +112,18 @@ class Storage(Section):
     keep_checkpoints: Positive = 1  # of the iteration that trains
 
 
+class Gateway(Section):
+    """The service of a run: HTTP API, page and chat. Its token is printed once, when the run starts."""
+
+    host: str = "127.0.0.1"  # 0.0.0.0 for other machines, which then reach it without encryption
+    port: Annotated[int, Field(ge=0, le=65535)] = 0  # 0 is any that is free
+    # Answers to people that are sampled at once; who asks for more waits.
+    chats: Annotated[int, Field(gt=0, le=MOST_CHATS)] = 16
+
+
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+
 class Config(Section):
     recipe: str
     seed: int = 42
@@ -126,6 +141,8 @@ class Config(Section):
     generators: Pool = Pool()
     rankers: Pool = Pool()
     storage: Storage = Storage()
+    gateway: Gateway = Gateway()
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
 
     @property
     def generator_gpus(self) -> float:

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sppo_ray.errors import ConfigError, EngineFailed, SnapshotMismatch
 from sppo_ray.ledger import Ledger
 from sppo_ray.progress import MemberStatus, PoolStatus, RunStatus, new_stages
-from sppo_ray.records import Candidates, Message, Prompt, Snapshot
-from sppo_ray.web.protocol import Ask, Piece, Unavailable
+from sppo_ray.records import Ask, Candidates, Message, Piece, Prompt, Snapshot
+from sppo_ray.web.protocol import Unavailable
 
 
 class FakeGenerator:
@@ -47,6 +47,15 @@ class FakeGenerator:
 
     def wake(self) -> None:
         self._asleep = False
+
+    def chat(self, ask: Ask, name: str) -> Iterator[list[Piece]]:
+        for word in range(ask.max_tokens):
+            time.sleep(self._seconds)
+            reason = "stop" if word == ask.max_tokens - 1 else None
+            yield [Piece(index, f"{self._snapshot.name} ", 1, reason) for index in range(ask.n)]
+
+    def abort(self, name: str) -> None:
+        pass
 
     def _answer(self, prompt: Prompt, candidates: int) -> Candidates:
         chance = random.Random(f"{self._snapshot.name} {prompt.prompt_id}")

@@ -1,20 +1,23 @@
-"""Sampling: K responses to each prompt, with the raw log-probability of every sampled token.
+"""Sampling: K responses to each prompt, with the raw log-probability of every sampled token; and answers to people.
 
-In: `Prompt`s. Out: `Candidates`, stamped with the snapshot they came from. The one module that touches vLLM.
+In: `Prompt`s, or an `Ask`. Out: `Candidates`, stamped with the snapshot they came from, or `Piece`s as they are sampled.
+The one module that touches vLLM.
 """
 
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sppo_ray.config import Config
 from sppo_ray.errors import EngineFailed, SnapshotMismatch
-from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.records import Ask, Candidates, Piece, Prompt, Snapshot
+
+PEOPLE, RUN = -1, 0  # priorities of requests: the lower goes first
 
 
 class Generator(Protocol):
@@ -26,6 +29,12 @@ class Generator(Protocol):
 
     def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
         """Sample from the snapshot of that name; raises `SnapshotMismatch` if it holds another."""
+
+    def chat(self, ask: Ask, name: str) -> Iterator[list[Piece]]:
+        """Answer a person, before the requests of the run: the pieces as they are sampled, those of one moment together."""
+
+    def abort(self, name: str) -> None:
+        """End the answer to the request of that name, if it still goes on."""
 
     def load(self, snapshot: Snapshot) -> None:
         """Take another policy's weights in place, after the requests in flight."""
@@ -42,6 +51,26 @@ class _Request:
     prompt: Prompt
     candidates: int
     future: Future[Any]
+
+    def fail(self, error: Exception) -> None:
+        self.future.set_exception(error)
+
+
+@dataclass
+class _Chat:
+    """A person's request. news: pieces, what went wrong, or None at the end."""
+
+    ask: Ask
+    name: str
+    news: queue.SimpleQueue[list[Piece] | Exception | None]
+
+    def take(self, output: Any) -> None:
+        self.news.put([Piece(o.index, o.text, len(o.token_ids), o.finish_reason) for o in output.outputs])
+        if output.finished:
+            self.news.put(None)
+
+    def fail(self, error: Exception) -> None:
+        self.news.put(error)
 
 
 class VLLMGenerator:
@@ -66,12 +95,15 @@ class VLLMGenerator:
                 gpu_memory_utilization=config.generation.gpu_memory_utilization,
                 enforce_eager=not on_gpu,
                 enable_sleep_mode=self._sleeps,
+                scheduling_policy="priority",
                 seed=config.seed,
                 disable_log_stats=True,
             )
         )
-        self._inbox: queue.SimpleQueue[_Request | tuple[Callable[[], Any], Future[None]]] = queue.SimpleQueue()
-        self._waiting: dict[str, _Request] = {}
+        self._inbox: queue.SimpleQueue[_Request | _Chat | str | tuple[Callable[[], Any], Future[None]]] = (
+            queue.SimpleQueue()
+        )
+        self._waiting: dict[str, _Request | _Chat] = {}
         self._count = 0
         self.busy_seconds = 0.0  # that the engine has stepped with requests in it
         self._failure: EngineFailed | None = None
@@ -89,6 +121,17 @@ class VLLMGenerator:
         if any(candidate.snapshot != snapshot for candidate in done):
             raise SnapshotMismatch(f"the generator holds {self._snapshot.name}, the work asks for {snapshot}")
         return done
+
+    def chat(self, ask: Ask, name: str) -> Iterator[list[Piece]]:
+        chat = _Chat(ask, name, queue.SimpleQueue())
+        self._inbox.put(chat)
+        while (news := chat.news.get()) is not None:
+            if isinstance(news, Exception):
+                raise news
+            yield news
+
+    def abort(self, name: str) -> None:
+        self._inbox.put(name)
 
     def load(self, snapshot: Snapshot) -> None:
         self._between_requests(lambda: self._reload(snapshot))
@@ -118,8 +161,10 @@ class VLLMGenerator:
             # What comes after a load waits for it: it is to be sampled from the loaded policy.
             while load is None and not (self._waiting and self._inbox.empty()):
                 item = self._inbox.get()
-                if isinstance(item, _Request):
+                if isinstance(item, _Request | _Chat):
                     self._add(item)
+                elif isinstance(item, str):
+                    self._end(item)
                 else:
                     load = item
             if self._waiting:
@@ -132,17 +177,22 @@ class VLLMGenerator:
 
     def _step(self) -> None:
         try:
-            finished = self._engine.step()
+            outputs = self._engine.step()
         except Exception as error:
             # The engine is beyond repair: callers learn why, now and later, and the owner replaces it.
             self._failure = EngineFailed(f"{type(error).__name__}: {error}")
             for request in self._waiting.values():
-                request.future.set_exception(self._failure)
+                request.fail(self._failure)
             self._waiting.clear()
             return
-        for output in finished:
-            request = self._waiting.pop(output.request_id)
-            request.future.set_result(self._candidates(request.prompt, output))
+        for output in outputs:
+            request = self._waiting[output.request_id]
+            if output.finished:
+                del self._waiting[output.request_id]
+            if isinstance(request, _Chat):
+                request.take(output)
+            else:  # of which there is no output before it is finished
+                request.future.set_result(self._candidates(request.prompt, output))
 
     @staticmethod
     def _call(function: Callable[[], Any], done: Future[None]) -> None:
@@ -153,15 +203,45 @@ class VLLMGenerator:
         else:
             done.set_result(None)
 
-    def _add(self, request: _Request) -> None:
+    def _end(self, name: str) -> None:
+        chat = self._waiting.pop(name, None)
+        if isinstance(chat, _Chat):
+            self._engine.abort_request([name])
+            chat.news.put(None)
+
+    def _add(self, request: _Request | _Chat) -> None:
         if self._failure is not None:
-            request.future.set_exception(self._failure)
+            request.fail(self._failure)
             return
+        if isinstance(request, _Chat):
+            name, ids, priority = request.name, request.ask.token_ids, PEOPLE
+        else:
+            self._count += 1
+            name, ids, priority = str(self._count), request.prompt.token_ids, RUN
+        self._waiting[name] = request
+        try:
+            parameters = self._parameters(request)
+            self._engine.add_request(name, {"prompt_token_ids": ids}, parameters, priority=priority)
+        except ValueError as error:
+            del self._waiting[name]
+            request.fail(error)
+
+    def _parameters(self, request: _Request | _Chat) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        if isinstance(request, _Chat):
+            ask = request.ask
+            return SamplingParams(
+                n=ask.n,
+                temperature=ask.temperature,
+                top_p=ask.top_p,
+                max_tokens=ask.max_tokens,
+                stop_token_ids=self._stop_token_ids,
+                output_kind=RequestOutputKind.DELTA,
+            )
         sampling = self._config.generation
-        parameters = SamplingParams(
+        return SamplingParams(
             n=request.candidates,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -171,14 +251,6 @@ class VLLMGenerator:
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        self._count += 1
-        name = str(self._count)
-        self._waiting[name] = request
-        try:
-            self._engine.add_request(name, {"prompt_token_ids": request.prompt.token_ids}, parameters)
-        except ValueError as error:
-            del self._waiting[name]
-            request.future.set_exception(error)
 
     def _candidates(self, prompt: Prompt, output: Any) -> Candidates:
         completions = output.outputs

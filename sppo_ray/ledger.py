@@ -34,6 +34,8 @@ FREE_KEYS = (
     "max_set_aside",
     "generators",
     "rankers",
+    "gateway",
+    "trackers",
     "training.cpus",
     "training.gpus",
     "training.labels",

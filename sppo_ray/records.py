@@ -105,6 +105,27 @@ class Snapshot:
         return f"iter-{self.iteration}"
 
 
+@dataclass(frozen=True)
+class Ask:
+    """A person's question to the policy. token_ids: of the prompt.  n: answers.  max_tokens: of each answer."""
+
+    token_ids: list[int]
+    n: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What came next of answer `index`; tokens: how many. The last one of an answer says why it ended."""
+
+    index: int
+    text: str
+    tokens: int
+    finish_reason: str | None = None
+
+
 IDS = pa.list_(pa.int32())
 LOGPROBS = pa.list_(pa.float32())
 RESPONSE = pa.struct([("token_ids", IDS), ("reference_logprobs", LOGPROBS), ("win_rate", pa.float32())])

@@ -12,7 +12,6 @@ from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sppo_ray.records import Snapshot
 from sppo_ray.web.events import Broadcast, TooManyListeners
 from sppo_ray.web.folder import Order, RunFolder, Sort
 from sppo_ray.web.problems import describe
@@ -45,7 +44,7 @@ def api_routes(run: Run, folder: RunFolder) -> APIRouter:
     searching = asyncio.Lock()  # one search at a time: each reads an iteration's texts
 
     async def view() -> RunView:
-        return run_view(await run.status(), folder)
+        return await asyncio.to_thread(run_view, await run.status(), folder)
 
     async def event() -> bytes:
         try:
@@ -60,11 +59,11 @@ def api_routes(run: Run, folder: RunFolder) -> APIRouter:
         return await view()
 
     @router.get("/iterations", summary="The finished iterations with their reports")
-    async def get_iterations() -> list[IterationView]:
+    def get_iterations() -> list[IterationView]:
         return [IterationView(iteration=report["iteration"], report=report) for report in folder.reports()]
 
     @router.get("/iterations/{iteration}", summary="A finished iteration's report", responses=describe(404, 422))
-    async def get_iteration(iteration: Iteration) -> IterationView:
+    def get_iteration(iteration: Iteration) -> IterationView:
         reports = folder.reports()
         if iteration > len(reports):
             raise HTTPException(404, f"iteration {iteration} is not finished")
@@ -91,9 +90,8 @@ def api_routes(run: Run, folder: RunFolder) -> APIRouter:
         return SamplesView(iteration=iteration, total=total, page=page, size=size, samples=samples)
 
     @router.get("/charts", summary="Win rate, length and loss so far, as line charts")
-    async def get_charts() -> list[ChartView]:
-        found = await asyncio.to_thread(folder.charts)
-        return [ChartView.model_validate(asdict(chart)) for chart in found]
+    def get_charts() -> list[ChartView]:
+        return [ChartView.model_validate(asdict(chart)) for chart in folder.charts()]
 
     @router.get("/pools", summary="The pools of engines and their members")
     async def get_pools() -> list[PoolView]:
@@ -102,8 +100,7 @@ def api_routes(run: Run, folder: RunFolder) -> APIRouter:
     @router.get("/snapshots", summary="The base model and the published policies, and who holds them")
     async def get_snapshots() -> list[SnapshotView]:
         status = await run.status()
-        published = [folder.ledger.snapshot(number) for number in range(1, folder.config.iterations + 1)]
-        found = [Snapshot(0, folder.config.policy.model), *(one for one in published if one is not None)]
+        found = await asyncio.to_thread(folder.snapshots)
         members = [member for pool in status.pools.values() for member in pool.members]
         return [
             SnapshotView(

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from sppo_ray.errors import SppoError
 from sppo_ray.messages import BadRow, parse_messages, transcript
+from sppo_ray.records import Ask, Piece
 from sppo_ray.web.chat_models import (
     AssistantMessage,
     ChatRequest,
@@ -29,7 +30,7 @@ from sppo_ray.web.chat_models import (
 )
 from sppo_ray.web.folder import RunFolder
 from sppo_ray.web.problems import Problem, describe
-from sppo_ray.web.protocol import Ask, Piece, Run
+from sppo_ray.web.protocol import Run
 from sppo_ray.web.turns import TooBusy, Turns
 
 T = TypeVar("T")
@@ -110,7 +111,7 @@ async def _question(body: ChatRequest, run: Run, folder: RunFolder) -> Question:
     if room < 1:
         raise HTTPException(400, f"the conversation has {len(ids)} tokens, which leaves no room for an answer")
     ask = Ask(ids, n, min(longest, room), temperature, body.top_p or sampling.top_p)
-    snapshot = f"iter-{len(folder.reports())}"
+    snapshot = f"iter-{len(await asyncio.to_thread(folder.reports))}"
     return Question(f"chatcmpl-{uuid.uuid4().hex}", body.model, snapshot, transcript(messages), ask, best_of)
 
 

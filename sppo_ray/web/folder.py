@@ -6,6 +6,7 @@ In: the ledger. Out: what is finished, and pages of samples: an index of numbers
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from sppo_ray.charts import Chart
 from sppo_ray.config import Config
 from sppo_ray.ledger import Ledger
 from sppo_ray.pair_browser import disagreement, margin, shown
-from sppo_ray.records import Judged
+from sppo_ray.records import Judged, Snapshot
 from sppo_ray.report_page import charts
 
 BLOCKS = 32  # in memory
@@ -32,6 +33,7 @@ class RunFolder:
     _index: dict[Path, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._reading = Lock()  # the service asks from several threads
         self._block = lru_cache(maxsize=BLOCKS)(partial(self.ledger.read, Judged))
 
     @cached_property
@@ -40,8 +42,9 @@ class RunFolder:
 
     def reports(self) -> list[dict[str, Any]]:
         """Of the finished iterations, in order."""
-        while (report := self.ledger.report(len(self._reports) + 1)) is not None:
-            self._reports.append(report)
+        with self._reading:
+            while (report := self.ledger.report(len(self._reports) + 1)) is not None:
+                self._reports.append(report)
         return self._reports
 
     def charts(self) -> list[Chart]:
@@ -49,6 +52,11 @@ class RunFolder:
         if len(reports) != self._charts[0]:
             self._charts = (len(reports), charts(self.ledger, reports))
         return self._charts[1]
+
+    def snapshots(self) -> list[Snapshot]:
+        """The base and what was published, in order."""
+        published = [self.ledger.snapshot(number) for number in range(1, self.config.iterations + 1)]
+        return [Snapshot(0, self.config.policy.model), *(one for one in published if one is not None)]
 
     def samples(
         self, iteration: int, sort: Sort, order: Order, search: str, page: int, size: int

@@ -4,40 +4,16 @@ In: requests of people. Out: `RunStatus`, pieces of answers. `sppo_ray.fakes.Fak
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from sppo_ray.errors import SppoError
 from sppo_ray.ledger import Ledger
 from sppo_ray.progress import RunStatus
-from sppo_ray.records import Message
-
-PEOPLE = -1  # priority of their requests at the engines, where the run's have 0: the lower goes first
+from sppo_ray.records import Ask, Message, Piece
 
 
 class Unavailable(SppoError):
     """What was asked for is not there now and will be again: engines asleep, a coordinator that restarts."""
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One question to the policy. token_ids: of the prompt.  n: answers.  max_tokens: of each answer."""
-
-    token_ids: list[int]
-    n: int
-    max_tokens: int
-    temperature: float
-    top_p: float
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What came next of answer `index`; tokens: how many. The last one of an answer says why it ended."""
-
-    index: int
-    text: str
-    tokens: int
-    finish_reason: str | None = None
 
 
 class Run(Protocol):

@@ -1,0 +1,181 @@
+"""The service of a run as an actor beside the coordinator: HTTP API, page and chat, and the run's metrics.
+
+In: requests of people. Out: calls to coordinator and pools. The run does not notice when it dies; it comes back as it was.
+"""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+from jinja2 import TemplateError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.metrics import RunMetrics
+from sppo_ray import chat
+from sppo_ray.config import Config
+from sppo_ray.errors import ConfigError, PoolAsleep, PromptError, SppoError
+from sppo_ray.evaluation import best_of
+from sppo_ray.ledger import Ledger
+from sppo_ray.progress import RunStatus
+from sppo_ray.records import Ask, Message, Piece
+from sppo_ray.web.address import Address
+from sppo_ray.web.app import create_app
+from sppo_ray.web.protocol import Unavailable
+from sppo_ray.web.server import bind, http_server
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 15.0  # for a coordinator that restarts, for engines that load a policy
+METRICS_SECONDS = 5.0  # a gauge that is not set vanishes after some 20
+
+
+@dataclass
+class ClusterRun:
+    """The run, as the service sees it (`sppo_ray.web.protocol.Run`)."""
+
+    config: Config
+    ledger: Ledger
+    coordinator: Any
+    pools: dict[str, Any]
+    encoder: chat.ChatEncoder
+
+    async def status(self) -> RunStatus:
+        status: RunStatus = await _asked(self.coordinator.status.remote())
+        # The coordinator looks at the pools once a second: not often enough for who has just changed one.
+        names = list(self.pools)
+        status.pools = dict(
+            zip(names, await asyncio.gather(*(_asked(self.pools[name].status.remote()) for name in names)), strict=True)
+        )
+        return status
+
+    async def pause(self) -> None:
+        await _asked(self.coordinator.pause.remote())
+
+    async def resume(self) -> None:
+        await _asked(self.coordinator.resume.remote())
+
+    async def stop(self) -> None:
+        await _asked(self.coordinator.stop.remote())
+
+    async def scale(self, pool: str, target: int) -> None:
+        await _asked(self.coordinator.scale.remote(pool, target))
+
+    async def encode(self, messages: Sequence[Message]) -> list[int]:
+        try:
+            return self.encoder.ids(messages)
+        except TemplateError as error:
+            raise PromptError(f"the policy's chat template refuses the conversation: {error}") from None
+
+    async def chat(self, ask: Ask) -> AsyncGenerator[Piece]:
+        name, begun = uuid.uuid4().hex, False
+        member = await self._member("generators")
+        try:
+            async for moment in member.chat.remote(ask, name):
+                for piece in await moment:
+                    begun = True
+                    yield piece
+        except RayActorError:
+            if begun:
+                raise Unavailable("the engine that answered died") from None
+            async for piece in self.chat(ask):  # of another member, or of this one when it is back
+                yield piece
+        finally:
+            member.abort.remote(name)
+
+    async def best(self, prompt: str, answers: Sequence[str]) -> int:
+        # Not through the pool's queue: that stands while the run is paused.
+        member = await self._member("rankers")
+        logits = await _asked(member.compare.remote([prompt], [list(answers)]))
+        return int(best_of(logits, self.config.judge)[0])
+
+    async def _member(self, pool: str) -> Any:
+        """A member that serves. One that loads the next policy is waited for; one that sleeps is not."""
+        for _ in range(int(PATIENCE_SECONDS / 0.5)):
+            try:
+                _, member = await _asked(self.pools[pool].member.remote())
+                return member
+            except PoolAsleep as error:
+                refusal = error
+            status = await _asked(self.pools[pool].status.remote())
+            if any(member.state == "asleep" for member in status.members):
+                break
+            await asyncio.sleep(0.5)
+        raise Unavailable(f"{refusal}: it starts, or sleeps while the policy trains")
+
+
+async def _asked(call: Awaitable[T]) -> T:
+    """The answer of an actor; its own errors as they are."""
+    try:
+        return await asyncio.wait_for(call, PATIENCE_SECONDS)
+    except RayTaskError as error:
+        if isinstance(error.cause, SppoError):
+            raise error.cause from None
+        raise
+    except (RayActorError, GetTimeoutError, TimeoutError):
+        raise Unavailable("the run does not answer at the moment: a part of it restarts") from None
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class Gateway:
+    """token: never logged; Ray shows no arguments of constructors."""
+
+    def __init__(self, config: Config, ledger: Ledger, token: str, port: int) -> None:
+        self._config, self._ledger = config, ledger
+        self._token, self._port = token, port
+
+    def __repr__(self) -> str:
+        return f"Gateway({self._ledger.root.name})"
+
+    async def serve(self, coordinator: Any, generators: Any, rankers: Any) -> None:
+        """Answer requests until the actor is killed. Ray repeats this call when it comes back."""
+        tokenizer = await asyncio.to_thread(
+            chat.load_tokenizer, self._config.policy.model, self._config.policy.trust_remote_code
+        )
+        pools = {"generators": generators, "rankers": rankers}
+        run = ClusterRun(self._config, self._ledger, coordinator, pools, chat.ChatEncoder(tokenizer))
+        settings = self._config.gateway
+        server = http_server(create_app(run, self._token, settings.chats))
+        await asyncio.gather(
+            server.serve(sockets=[bind(settings.host, self._port)]),
+            _publish(RunMetrics(self._ledger), run),
+        )
+
+
+async def _publish(metrics: RunMetrics, run: ClusterRun) -> None:
+    while True:
+        try:
+            status = await run.status()
+        except Unavailable:
+            pass  # the gauges vanish, as they should
+        else:
+            await asyncio.to_thread(metrics.show, status)
+        await asyncio.sleep(METRICS_SECONDS)
+
+
+def reserve_port(config: Config) -> int:
+    """The port of the service on this machine. Raises `ConfigError` where it cannot be had."""
+    try:
+        with bind(config.gateway.host, config.gateway.port) as bound:
+            return int(bound.getsockname()[1])
+    except OSError as error:
+        raise ConfigError(
+            f"gateway.host={config.gateway.host}, gateway.port={config.gateway.port}: {error.strerror}; "
+            "choose another port, or 0 for any that is free"
+        ) from None
+
+
+def start_gateway(config: Config, ledger: Ledger, port: int, *run: Any) -> tuple[Any, Address]:
+    """The gateway of a run (coordinator, generators, rankers) on this node, and where it is about to answer."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    token = secrets.token_urlsafe(32)
+    gateway = Gateway.options(scheduling_strategy=here).remote(config, ledger, token, port)
+    gateway.serve.remote(*run)
+    host = config.gateway.host
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}".replace("0.0.0.0", "127.0.0.1").replace(
+        "[::]", "[::1]"
+    )
+    return gateway, Address(ledger.root.name, url, token)
