@@ -23,8 +23,10 @@ from sppo_ray.ledger import Ledger
 from sppo_ray.progress import RunStatus, new_stages
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.report import iteration_report, run_warnings, write_run_report
+from sppo_ray.trackers import Trackers
 
 WATCH_SECONDS = 1.0
+EVALUATED = ("win_rate_vs_base", "win_rate_vs_previous", "mean_response_tokens")
 STOP_SECONDS = 60.0  # that a trainer has to reach its next step and write a checkpoint
 
 
@@ -57,11 +59,13 @@ class Coordinator:
         # The pools come here and not to the constructor: Ray repeats a call with its arguments when the actor restarts.
         self._pools = {"generators": generators, "rankers": rankers}
         self._end = asyncio.get_running_loop().create_future()
+        self._trackers = await asyncio.to_thread(Trackers, self._config, self._ledger.root)
         stages = Stages(self._config, self._ledger, generators, rankers, ray.get_runtime_context().current_actor)
         work = [asyncio.ensure_future(self._iterations(stages)), asyncio.ensure_future(self._watch()), self._end]
         done, rest = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         for other in rest:
             other.cancel()
+        await asyncio.to_thread(self._trackers.close)
         for finished in done:
             finished.result()
 
@@ -96,12 +100,16 @@ class Coordinator:
             iteration_report, self._ledger, iteration, evaluation, seconds, await self._engines(started)
         )
         self._ledger.write_report(iteration, report)
+        self._trackers.log(
+            self._steps_before + report["steps"], {f"held_out/{name}": report[name] for name in EVALUATED}
+        )
         self._status.warnings = run_warnings(await asyncio.to_thread(write_run_report, self._ledger))
         self._ledger.prune(self._config.storage.keep_snapshots, snapshot)
         return snapshot
 
     def _begin(self, iteration: int, prompts: int) -> None:
         self._granted, self._advance = 0, {}
+        self._steps_before = sum(report["steps"] for report in self._ledger.reports())
         self._status.iteration, self._status.stages = iteration, new_stages(prompts)
         self._status.step, self._status.set_aside, self._status.trainer_restarts = None, 0, -1
 
@@ -215,6 +223,9 @@ class Coordinator:
     async def trained(self, numbers: Any, pairs: int) -> None:
         self._status.stages["train"].reach(pairs)
         self._status.step = numbers.row()
+        self._trackers.log(
+            self._steps_before + numbers.step, {f"train/{name}": value for name, value in numbers.row().items()}
+        )
 
     async def publishing(self) -> None:
         self._status.phase = "publishing"

