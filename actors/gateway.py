@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import ray
 from jinja2 import TemplateError
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.metrics import RunMetrics
 from sppo_ray import chat
 from sppo_ray.config import Config
-from sppo_ray.errors import ConfigError, PoolAsleep, PromptError, SppoError
+from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, PromptError, SppoError
 from sppo_ray.evaluation import best_of
 from sppo_ray.ledger import Ledger
 from sppo_ray.progress import RunStatus
@@ -78,7 +78,7 @@ class ClusterRun:
                 for piece in await moment:
                     begun = True
                     yield piece
-        except RayActorError:
+        except (RayActorError, EngineFailed):
             if begun:
                 raise Unavailable("the engine that answered died") from None
             async for piece in self.chat(ask):  # of another member, or of this one when it is back
@@ -115,7 +115,7 @@ async def _asked(call: Awaitable[T]) -> T:
         if isinstance(error.cause, SppoError):
             raise error.cause from None
         raise
-    except (RayActorError, GetTimeoutError, TimeoutError):
+    except (RayActorError, TimeoutError):
         raise Unavailable("the run does not answer at the moment: a part of it restarts") from None
 
 
@@ -139,10 +139,9 @@ class Gateway:
         run = ClusterRun(self._config, self._ledger, coordinator, pools, chat.ChatEncoder(tokenizer))
         settings = self._config.gateway
         server = http_server(create_app(run, self._token, settings.chats))
-        await asyncio.gather(
-            server.serve(sockets=[bind(settings.host, self._port)]),
-            _publish(RunMetrics(self._ledger), run),
-        )
+        async with asyncio.TaskGroup() as tasks:  # what ends one of them ends both, for Ray to show
+            tasks.create_task(server.serve(sockets=[bind(settings.host, self._port)]))
+            tasks.create_task(_publish(RunMetrics(self._ledger), run))
 
 
 async def _publish(metrics: RunMetrics, run: ClusterRun) -> None:
