@@ -142,7 +142,7 @@ class Config(Section):
     rankers: Pool = Pool()
     storage: Storage = Storage()
     gateway: Gateway = Gateway()
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: list[Tracker] = ["tensorboard"]
 
     @property
     def generator_gpus(self) -> float:

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from platformdirs import user_state_path
+
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError
+from sppo_ray.storage import remote
 
 Numbers = dict[str, float]
 
@@ -104,11 +107,13 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """Those that a configuration asks for, as one. folder: where they keep files of their own."""
+    """Those that a configuration asks for, as one. folder: the run's, where they keep files of their own."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        settings = config.model_dump(mode="json")
-        self._all: list[Tracker] = [KINDS[name][1](folder.name, folder, settings) for name in config.trackers]
+        run, settings = folder.name, config.model_dump(mode="json")
+        if remote(folder):  # they write to paths only
+            folder = user_state_path("sppo-ray") / "trackers" / run
+        self._all: list[Tracker] = [KINDS[name][1](run, folder, settings) for name in config.trackers]
 
     def log(self, step: int, numbers: dict[str, Any]) -> None:
         """What is no number is left out."""
