@@ -222,7 +222,7 @@ class VLLMGenerator:
         try:
             parameters = self._parameters(request)
             self._engine.add_request(name, {"prompt_token_ids": ids}, parameters, priority=priority)
-        except ValueError as error:
+        except Exception as error:  # what one request is refused for, and no other has to hear of
             del self._waiting[name]
             request.fail(error)
 

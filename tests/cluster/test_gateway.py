@@ -80,7 +80,7 @@ def until(holds: Any, seconds: float = 60) -> Any:
 def run(tmp_path_factory: pytest.TempPathFactory, playground: Playground) -> Iterator[SimpleNamespace]:
     """A gateway before a fake coordinator and pools of fake engines."""
     ledger = run_folder(tmp_path_factory.mktemp("runs") / "gateway", ["Good day", "Bad day"])
-    overrides = ["generators={min: 1, max: 2, cpus: 0.1}", "rankers.cpus=0.1", f"policy.model={playground.policy}"]
+    overrides = ["generators.max=2", "generators.cpus=0.1", "rankers.cpus=0.1", f"policy.model={playground.policy}"]
     config = load_config(overrides=overrides)
     start = partial(generator.start, config, partial(FakeGenerator, Snapshot(0, "base"), seconds=0.01), ledger)
     generators = Pool.remote("generator", start, config.generators)
