@@ -126,22 +126,34 @@ class Gateway:
     def __init__(self, config: Config, ledger: Ledger, token: str, port: int) -> None:
         self._config, self._ledger = config, ledger
         self._token, self._port = token, port
+        self._server: Any = None
+        self._closed = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Gateway({self._ledger.root.name})"
 
     async def serve(self, coordinator: Any, generators: Any, rankers: Any) -> None:
-        """Answer requests until the actor is killed. Ray repeats this call when it comes back."""
+        """Answer requests until `close`. Ray repeats this call when the actor was killed and is back."""
         tokenizer = await asyncio.to_thread(
             chat.load_tokenizer, self._config.policy.model, self._config.policy.trust_remote_code
         )
         pools = {"generators": generators, "rankers": rankers}
         run = ClusterRun(self._config, self._ledger, coordinator, pools, chat.ChatEncoder(tokenizer))
         settings = self._config.gateway
-        server = http_server(create_app(run, self._token, settings.chats))
-        async with asyncio.TaskGroup() as tasks:  # what ends one of them ends both, for Ray to show
-            tasks.create_task(server.serve(sockets=[bind(settings.host, self._port)]))
-            tasks.create_task(_publish(RunMetrics(self._ledger), run))
+        self._server = http_server(create_app(run, self._token, settings.chats))
+        serving = asyncio.ensure_future(self._server.serve(sockets=[bind(settings.host, self._port)]))
+        publishing = asyncio.ensure_future(_publish(RunMetrics(self._ledger), run))
+        done, _ = await asyncio.wait({serving, publishing}, return_when=asyncio.FIRST_COMPLETED)
+        publishing.cancel()
+        self._closed.set()
+        for ended in done:
+            ended.result()  # what went wrong, for Ray to show
+
+    async def close(self) -> None:
+        """Answer nobody any more, and have `serve` return."""
+        if self._server is not None:
+            self._server.should_exit = True
+            await self._closed.wait()
 
 
 async def _publish(metrics: RunMetrics, run: ClusterRun) -> None:

@@ -34,6 +34,7 @@ from sppo_ray.report import result_table, run_warnings, write_run_report
 from sppo_ray.storage import location
 
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
+GATEWAY_SECONDS = 2.0  # that the gateway has to say goodbye
 KILL_SECONDS = 0.5  # until what the killed actors started is gone too, and writes no more
 
 
@@ -137,6 +138,7 @@ def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> Non
         follow(coordinator, coordinator.run.remote(*pools))
     finally:  # also where the job is told to stop: Ray raises SystemExit here
         known.unlink(missing_ok=True)
+        ray.wait([gateway.close.remote()], timeout=GATEWAY_SECONDS)
         for actor in (coordinator, gateway, *pools):
             ray.kill(actor)
         time.sleep(KILL_SECONDS)

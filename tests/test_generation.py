@@ -137,5 +137,5 @@ def test_who_leaves_ends_the_answer(engine: VLLMGenerator, prompts: list[Prompt]
 
 
 def test_a_question_that_does_not_fit_is_refused(engine: VLLMGenerator) -> None:
-    with pytest.raises(Exception, match="longer than the maximum model length"):
+    with pytest.raises(Exception, match="maximum context length is 536 tokens"):
         list(engine.chat(Ask([5] * 5000, 1, 4, 1.0, 1.0), "three"))

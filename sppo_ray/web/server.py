@@ -34,6 +34,6 @@ def http_server(app: FastAPI) -> uvicorn.Server:
             server_header=False,
             backlog=4096,
             limit_concurrency=MOST_CONNECTIONS,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=1,
         )
     )

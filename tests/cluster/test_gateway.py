@@ -16,6 +16,7 @@ import httpx
 import openai
 import pytest
 import ray
+from ray.util.state import list_actors
 
 from actors import generator, ranker
 from actors.gateway import reserve_port, start_gateway
@@ -130,7 +131,7 @@ def test_engines_that_sleep_are_a_503_at_once(run: SimpleNamespace) -> None:
 def test_a_killed_gateway_comes_back_with_its_token_and_its_port(run: SimpleNamespace) -> None:
     pid = next(
         actor["pid"]
-        for actor in ray.util.state.list_actors(detail=True)
+        for actor in list_actors(detail=True)
         if actor["class_name"] == "Gateway" and actor["state"] == "ALIVE"
     )
     os.kill(pid, signal.SIGKILL)

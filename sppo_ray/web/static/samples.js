@@ -4,7 +4,7 @@ import { ask, byId, element } from "./dom.js";
 
 const controls = ["iteration", "sort", "order", "search"].map(byId);
 const SIZE = 20;
-let page = 1, asked = 0, known = 0;
+let page = 1, asked = 0, known = 0, reading = false; // reading: a person has chosen, the list stays as it is
 
 function matrix(sample) {
   const names = sample.matrix.map((_, index) => element("th", { scope: "col", textContent: index + 1 }));
@@ -65,13 +65,15 @@ export function startSamples() {
   let waiting;
   for (const control of controls) {
     control.addEventListener("input", () => {
+      reading = true;
       clearTimeout(waiting);
       waiting = setTimeout(() => turn(1), control.id === "search" ? 250 : 0);
     });
   }
+  byId("list").addEventListener("toggle", () => { reading = true; }, true);
   byId("find").addEventListener("submit", (event) => event.preventDefault());
-  byId("previous").addEventListener("click", () => turn(page - 1));
-  byId("next").addEventListener("click", () => turn(page + 1));
+  byId("previous").addEventListener("click", () => { reading = true; turn(page - 1); });
+  byId("next").addEventListener("click", () => { reading = true; turn(page + 1); });
   document.addEventListener("keydown", (event) => {
     if (event.target.closest("input, select, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "j") step(1);
@@ -82,6 +84,7 @@ export function startSamples() {
     follow(run) {
       if (run.iteration > known) {
         for (; known < run.iteration; known++) byId("iteration").append(element("option", { textContent: known + 1 }));
+        if (reading) return;
         byId("iteration").value = Math.max(1, run.finished);
         turn(1);
       } else if (byId("list").children.length === 0 && byId("search").value === "" && run.stages.some((stage) => stage.key === "judge" && stage.done)) {
