@@ -29,7 +29,8 @@ from sppo_ray.web.protocol import Unavailable
 from sppo_ray.web.server import bind, http_server
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 15.0  # for a coordinator that restarts, for engines that load a policy
+PATIENCE_SECONDS = 15.0  # for an answer of coordinator or pool, which may be restarting
+TRIES, RETRY_SECONDS = 30, 0.5  # for a member that serves
 METRICS_SECONDS = 5.0  # a gauge that is not set vanishes after some 20
 
 
@@ -71,20 +72,22 @@ class ClusterRun:
             raise PromptError(f"the policy's chat template refuses the conversation: {error}") from None
 
     async def chat(self, ask: Ask) -> AsyncGenerator[Piece]:
-        name, begun = uuid.uuid4().hex, False
-        member = await self._member("generators")
-        try:
-            async for moment in member.chat.remote(ask, name):
-                for piece in await moment:
-                    begun = True
-                    yield piece
-        except (RayActorError, EngineFailed):
-            if begun:
-                raise Unavailable("the engine that answered died") from None
-            async for piece in self.chat(ask):  # of another member, or of this one when it is back
-                yield piece
-        finally:
-            member.abort.remote(name)
+        begun = False
+        for _ in range(TRIES):
+            name, member = uuid.uuid4().hex, await self._member("generators")
+            try:
+                async for moment in member.chat.remote(ask, name):
+                    for piece in await moment:
+                        begun = True
+                        yield piece
+                return
+            except (RayActorError, EngineFailed):
+                if begun:
+                    break
+            finally:
+                member.abort.remote(name)
+            await asyncio.sleep(RETRY_SECONDS)  # then from another member, or from this one when it is back
+        raise Unavailable("the engine that was to answer died")
 
     async def best(self, prompt: str, answers: Sequence[str]) -> int:
         # Not through the pool's queue: that stands while the run is paused.
@@ -94,7 +97,7 @@ class ClusterRun:
 
     async def _member(self, pool: str) -> Any:
         """A member that serves. One that loads the next policy is waited for; one that sleeps is not."""
-        for _ in range(int(PATIENCE_SECONDS / 0.5)):
+        for _ in range(TRIES):
             try:
                 _, member = await _asked(self.pools[pool].member.remote())
                 return member
@@ -103,7 +106,7 @@ class ClusterRun:
             status = await _asked(self.pools[pool].status.remote())
             if any(member.state == "asleep" for member in status.members):
                 break
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(RETRY_SECONDS)
         raise Unavailable(f"{refusal}: it starts, or sleeps while the policy trains")
 
 
