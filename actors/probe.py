@@ -30,10 +30,10 @@ def measure(preparation: Preparation, storage: Path) -> Rates:
     """One engine of each role at a time, each in a process of its own that ends with it. storage: every node reaches it."""
     config, prompts = preparation.config, preparation.prompts[1]
     blocks = list(islice(cycle(prompts), (BLOCKS + 1) * config.block))
-    options = {"max_calls": 1, "max_retries": 0}
-    sample = ray.remote(_sample).options(**role_options(config, "generators"), **options)
+    alone = ray.remote(max_calls=1, max_retries=0)  # its memory is free for the next one
+    sample = alone(_sample).options(**role_options(config, "generators"))
     found, generate = ray.get(sample.remote(config, preparation.base, preparation.stop_token_ids, blocks))
-    judge = ray.remote(_judge).options(**role_options(config, "rankers"), **options)
+    judge = alone(_judge).options(**role_options(config, "rankers"))
     judged = ray.get(judge.remote(config, found))
     return Rates(generate, judged, _train(config, preparation.base, found, storage), SEQUENCES, "measured by a probe")
 
