@@ -135,6 +135,7 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
     """Seconds from the first prompt to the last block trained."""
     ledger = Ledger(folder)
     prompts = [Prompt(f"p{number}", f"prompt {number}", [1, number]) for number in range(PROMPTS)]
+    ledger.write_prompts(1, prompts)
     # Blocks in flight share an engine: each takes as many times as long as there are.
     engine = partial(start_engine, seconds["start_engine"], cluster.in_flight * seconds["generate"])
     judge = partial(FakeJudge, cluster.in_flight * seconds["judge"])
