@@ -10,6 +10,7 @@ from typing import Any, Literal
 import ray
 
 from actors import generator, ranker
+from actors.placement import role_options
 from actors.pool import Pool
 from sppo_ray.config import Config
 from sppo_ray.ledger import Ledger
@@ -55,17 +56,15 @@ def room(config: Config, pool: Literal["generators", "rankers"]) -> int:
 
     A pool that took more would leave a trainer that starts, or starts again, waiting for ever.
     """
-    mine, other = config.generators, config.rankers
-    if pool == "rankers":
-        mine, other = other, mine
+    own = role_options(config, pool)
+    other = role_options(config, "rankers" if pool == "generators" else "generators")
+    others = config.rankers.min if pool == "generators" else config.generators.min
     training, resources = config.training, most_resources()
-    rooms = [mine.max]
-    for resource, each, others in (
-        ("CPU", mine.cpus, training.workers * training.cpus + other.min * other.cpus),
-        ("GPU", mine.gpus, training.workers * training.gpus + other.min * other.gpus),
-    ):
-        if each:
-            rooms.append(int((resources.get(resource, 0.0) - others) / each + 1e-6))
+    rooms = [config.generators.max if pool == "generators" else config.rankers.max]
+    for resource, key, trainer in (("CPU", "num_cpus", training.cpus), ("GPU", "num_gpus", training.gpus)):
+        if own[key]:
+            taken = training.workers * trainer + others * other[key]
+            rooms.append(int((resources.get(resource, 0.0) - taken) / own[key] + 1e-6))
     return min(rooms)
 
 

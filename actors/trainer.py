@@ -22,12 +22,12 @@ from ray.train import (
     DataConfig,
     FailureConfig,
     RunConfig,
-    ScalingConfig,
     WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from actors.pipeline import share_size, steps_an_epoch
+from actors.placement import trainer_scaling
 from sppo_ray import files
 from sppo_ray.cards import model_card
 from sppo_ray.config import Config
@@ -65,11 +65,7 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
         work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=training.workers,
-            use_gpu=on_gpu,
-            resources_per_worker={"CPU": training.cpus} | ({"GPU": training.gpus} if on_gpu else {}),
-        ),
+        scaling_config=trainer_scaling(job.config),
         run_config=RunConfig(
             name=f"iter-{job.iteration}",
             **_storage(job.ledger),

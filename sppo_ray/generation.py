@@ -92,6 +92,8 @@ class VLLMGenerator:
                 trust_remote_code=config.policy.trust_remote_code,
                 max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens,
                 tensor_parallel_size=config.generation.tensor_parallel,
+                # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
+                distributed_executor_backend="mp" if config.generation.tensor_parallel > 1 else None,
                 gpu_memory_utilization=config.generation.gpu_memory_utilization,
                 enforce_eager=not on_gpu,
                 enable_sleep_mode=self._sleeps,

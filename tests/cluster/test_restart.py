@@ -1,13 +1,10 @@
-"""A killed process is a delay: fake engines, the real trainer, and the same policy as in an undisturbed run."""
+"""Pausing, stopping and continuing change nothing: fake engines, the real trainer, the same policy as in an undisturbed run."""
 
-import os
-import signal
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 from safetensors.torch import load_file
@@ -17,7 +14,7 @@ from actors.coordinator import Coordinator
 from actors.pool import Pool
 from sppo_ray.config import Config, load_config
 from sppo_ray.config import Pool as Settings
-from sppo_ray.errors import ReferenceMismatch
+from sppo_ray.errors import ReferenceMismatch, RunStopped
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
 from sppo_ray.playground import Playground
@@ -66,33 +63,40 @@ def trained(coordinator: Any) -> int:
     return int(stages["train"].done) if stages else 0
 
 
-def train_worker(coordinator: Any) -> int:
-    """The process of a train worker of this test's Ray, found by the name that `ps` shows."""
-    processes = psutil.Process().children(recursive=True)
-    return next(p.pid for p in processes if " ".join(p.cmdline()).startswith("ray::RayTrainWorker"))
+def until_trained(coordinator: Any, pairs: int) -> None:
+    while trained(coordinator) < pairs:
+        time.sleep(0.02)
 
 
-def coordinator_itself(coordinator: Any) -> int:
-    return int(ray.get(coordinator.__ray_call__.remote(lambda self: os.getpid())))
+def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
+    undisturbed: Ledger, playground: Playground, tmp_path: Path
+) -> None:
+    colocated = CONFIG.model_copy(update={"placement": "colocated"})
+    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, colocated)
+    until_trained(coordinator, 20)
+    ray.get(coordinator.pause.remote())
+    time.sleep(1)  # the step in progress
+    paused = trained(coordinator)
+    status = ray.get(coordinator.status.remote())
+    assert status.paused and {m.state for pool in status.pools.values() for m in pool.members} == {"asleep"}
+    time.sleep(1)
+    assert trained(coordinator) == paused < 250
+    ray.get(coordinator.resume.remote())
+    until_trained(coordinator, paused + 4)
+    ray.get(coordinator.stop.remote())
+    with pytest.raises(RunStopped, match="the same command continues the run"):
+        ray.get(finished)
+    ray.kill(coordinator)
+    assert ledger.snapshot(1) is None and ledger.finished_iterations() == 0
 
-
-def test_deaths_change_nothing(undisturbed: Ledger, playground: Playground, tmp_path: Path) -> None:
-    ledger, coordinator, finished = start(tmp_path / "run", playground.policy)
-    for pairs, victim in ((60, train_worker), (100, coordinator_itself)):  # of 250, each past another checkpoint
-        while trained(coordinator) < pairs:
-            time.sleep(0.02)
-        os.kill(victim(coordinator), signal.SIGKILL)
+    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, colocated)
     ray.get(finished)
     ray.kill(coordinator)
-
-    log = ledger.training_rows(1)
-    assert [row["step"] for row in log] == list(range(1, 64))
-    assert [row["pairs"] for row in log] == [4] * 62 + [2]
-    assert log == undisturbed.training_rows(1)
+    assert [row["pairs"] for row in ledger.training_rows(1)] == [4] * 62 + [2]
+    assert ledger.training_rows(1) == undisturbed.training_rows(1)
     mine, other = (load_file(run.iteration(1) / "policy" / "model.safetensors") for run in (ledger, undisturbed))
     assert all(mine[name].equal(other[name]) for name in mine)
-    judged = [row.prompt_id for block in range(10) for row in ledger.judged(1, block)]
-    assert judged == [prompt.prompt_id for prompt in PROMPTS]
+    assert not (ledger.root / "checkpoints").exists()
 
 
 def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path: Path) -> None:
