@@ -1,5 +1,6 @@
 # make demo    the playground, end to end, on a Ray head of its own
 # make test    all tests            make lint    ruff and mypy
+# make chaos   seeded kills of every kind of process, into chaos.json; RUNS=50 SEED=0, REAL=1 for real engines too
 # make env     the environment (.venv) alone
 # make bench   the speed ratios, into bench.json; BENCH="judge scale" for some of them
 # make lock    resolve the pinned CPU stack anew (requirements/cpu.txt)
@@ -7,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench env lock
+.PHONY: demo test lint bench chaos env lock
 
 demo: .venv/.installed
 	$(BIN)/python jobs/demo.py
@@ -22,6 +23,12 @@ lint: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m jobs.bench $(BENCH)
+
+RUNS ?= 50
+SEED ?= 0
+
+chaos: .venv/.installed
+	$(BIN)/python -m tests.cluster.chaos --runs $(RUNS) --seed $(SEED) $(if $(REAL),--real)
 
 env: .venv/.installed
 

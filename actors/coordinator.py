@@ -104,7 +104,7 @@ class Coordinator:
             self._steps_before + report["steps"], {f"held_out/{name}": report[name] for name in EVALUATED}
         )
         self._status.warnings = run_warnings(await asyncio.to_thread(write_run_report, self._ledger))
-        self._ledger.prune(self._config.storage.keep_snapshots, snapshot)
+        await asyncio.to_thread(self._ledger.prune, self._config.storage.keep_snapshots, snapshot)
         return snapshot
 
     def _begin(self, iteration: int, prompts: int) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sppo_ray.playground import Playground
 from tests.cluster import chaos
 
 # One to three kills each; together generator, ranker, train worker, coordinator and driver.
@@ -12,7 +13,7 @@ SEEDS = [1, 2, 3, 4, 5]
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chaos.Head]:
+def head(playground: Playground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[chaos.Head]:
     with chaos.ray_head(tmp_path_factory.mktemp("head")) as started:
         yield started
 
