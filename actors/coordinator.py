@@ -12,9 +12,9 @@ from typing import Any
 import ray
 from ray.data import DataContext
 
+from actors.blocks import Stages
 from actors.evaluation import compare_held_out, sample_held_out
 from actors.pipeline import scored_blocks, training_pairs
-from actors.scoring import Stages
 from actors.trainer import Job, fit
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, RunFailed, RunStopped, SppoError

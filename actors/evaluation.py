@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.scoring import Stages, sample_block
+from actors.blocks import Stages, sample_block
 from sppo_ray.errors import BlockFailed
 from sppo_ray.evaluation import Rule, align, rule_wins, win_rate, wins
 from sppo_ray.ledger import HELD_OUT

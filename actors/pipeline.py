@@ -12,7 +12,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
-from actors.scoring import Stages, judge_block, sample_block
+from actors.blocks import Stages, judge_block, sample_block
 from sppo_ray.config import Config
 from sppo_ray.pairing import filler, pair
 from sppo_ray.records import Candidates, Judged, Pair, Prompt, to_table

@@ -13,9 +13,9 @@ import ray
 from ray.data import DataContext
 
 from actors import generator, ranker
+from actors.blocks import Stages
 from actors.pipeline import scored_blocks
 from actors.pool import Pool
-from actors.scoring import Stages
 from sppo_ray.config import Config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger

@@ -12,8 +12,8 @@ from typing import Any
 import ray
 from ray.data import ExecutionOptions
 
+from actors.blocks import Stages
 from actors.pipeline import share_size, training_pairs
-from actors.scoring import Stages
 from jobs.benchmarks import Ratio, at_most, start_ray
 from jobs.benchmarks._fakes import open_stages, score, some_prompts
 from sppo_ray.config import load_config

@@ -20,9 +20,9 @@ from typing import Any
 import ray
 
 from actors import generator, ranker
+from actors.blocks import Stages
 from actors.pipeline import scored_blocks
 from actors.pool import Pool
-from actors.scoring import Stages
 from jobs.benchmarks import Ratio
 from sppo_ray.config import Config, load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge

@@ -18,10 +18,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from actors import generator, ranker
+from actors.blocks import Stages
 from actors.pipeline import scored_blocks
 from actors.pool import Pool
 from actors.pools import room
-from actors.scoring import Stages
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger

@@ -10,9 +10,9 @@ import ray
 from ray.data import DataContext, ExecutionOptions
 
 from actors import generator, ranker
+from actors.blocks import Stages
 from actors.pipeline import scored_blocks, training_pairs
 from actors.pool import Pool
-from actors.scoring import Stages
 from sppo_ray.config import Pool as Settings
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge

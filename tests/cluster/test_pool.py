@@ -13,8 +13,8 @@ import pytest
 import ray
 
 from actors import generator
+from actors.blocks import Stages, sample_block
 from actors.pool import Pool
-from actors.scoring import Stages, sample_block
 from sppo_ray.config import Pool as Settings
 from sppo_ray.config import load_config
 from sppo_ray.errors import ConfigError, PoolAsleep, RunFailed
