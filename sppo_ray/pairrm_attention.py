@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 # Entries of the attention scores that exist at once: on a CPU they should stay in its cache.
-CHUNK = {"cpu": 1 << 20, "cuda": 1 << 28}
+CHUNK = {"cpu": 1 << 19, "cuda": 1 << 28}
 
 Positions = tuple[Tensor, Tensor]  # p_key (heads, size, 2 * span) and p_query (heads, 2 * span, size)
 
@@ -27,17 +27,18 @@ class Distances:
     low: int
     high: int
 
-    def near(self, places: Tensor, width: int) -> tuple[slice, Tensor]:
-        """The keys that are not too far from all queries at `places`, (..., n), and the bucket of each, (..., n, keys).
+    def near(self, places: Tensor, width: int) -> tuple[slice, Tensor, Tensor]:
+        """The keys that are not too far from all queries at `places`, (..., n); where rows differ, all keys.
 
-        Where rows differ, all keys.
+        With them (..., n, keys): the bucket b of each, and its place b * width + j in a table of buckets and keys.
         """
         keys = slice(0, width)
         if places.dim() == 1:
             first, last = int(places[0]), int(places[-1])
             keys = slice(max(0, first - self.high), min(width, last + 1 - self.low))
         columns = torch.arange(keys.start, keys.stop, device=places.device)
-        return keys, self.buckets[places[..., None] - columns + width - 1]
+        buckets = self.buckets[places[..., None] - columns + width - 1]
+        return keys, buckets, buckets * width + columns
 
 
 def distances_of(attention: Any, width: int, device: torch.device) -> Distances:
@@ -81,13 +82,13 @@ def attend(
     memory = q.new_empty(step, heads, block, width)  # new memory for every chunk would cost more than filling it
     for start in range(0, n, block):
         part = slice(start, start + block)
-        near, buckets = distances.near(places[..., part], width)
+        near, *indices = distances.near(places[..., part], width)
         for row in range(0, rows, step):
             some = slice(row, row + step)
             left = q[some, :, part]
             bias = memory[: left.shape[0], :, : left.shape[2]]
-            here = buckets[some, None] if places.dim() == 2 else buckets
-            _fill(bias, from_query[some, :, part], from_key[some], near, here, distances)
+            here = [index[some, None] if places.dim() == 2 else index for index in indices]
+            _fill(bias, from_query[some, :, part], from_key[some], distances, near, *here)
             context[some, :, part] = scaled_dot_product_attention(
                 left, k[some], v[some], attn_mask=bias, scale=_scale(size)
             )
@@ -95,19 +96,24 @@ def attend(
 
 
 def _fill(
-    bias: Tensor, from_query: Tensor, from_key: Tensor, near: slice, buckets: Tensor, distances: Distances
+    bias: Tensor,
+    from_query: Tensor,
+    from_key: Tensor,
+    distances: Distances,
+    near: slice,
+    buckets: Tensor,
+    key_places: Tensor,
 ) -> None:
     """bias[..., i, j] = from_query[..., i, b] + from_key[..., b, j], where b is the bucket of the distance from i to j.
 
-    buckets: of the keys in `near`; the others have the first or the last one, which spares the gather.
+    near, buckets, key_places: of `Distances.near`; the other keys are in the first or last bucket: no gather.
     """
     width = bias.shape[-1]
     for far, bucket in ((slice(0, near.start), distances.last), (slice(near.stop, width), distances.first)):
         torch.add(from_query[..., bucket, None], from_key[..., bucket, None, far], out=bias[..., far])
-    index = buckets.expand(*bias.shape[:-1], -1)
-    key_index = (buckets * width + torch.arange(near.start, near.stop, device=bias.device)).expand(index.shape)
-    keys = from_key.flatten(2).gather(-1, key_index.flatten(2)).view(index.shape)
-    torch.add(from_query.gather(-1, index), keys, out=bias[..., near])
+    shape = (*bias.shape[:-1], buckets.shape[-1])
+    keys = from_key.flatten(2).gather(-1, key_places.expand(shape).flatten(2)).view(shape)
+    torch.add(from_query.gather(-1, buckets.expand(shape)), keys, out=bias[..., near])
 
 
 def _split_heads(states: Tensor, heads: int) -> Tensor:
