@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 import ray
-from ray.util.state import list_actors
 
 from actors import generator, ranker
 from actors.gateway import reserve_port, start_gateway
@@ -129,13 +129,17 @@ def test_engines_that_sleep_are_a_503_at_once(run: SimpleNamespace) -> None:
 
 
 def test_a_killed_gateway_comes_back_with_its_token_and_its_port(run: SimpleNamespace) -> None:
-    pid = next(
-        actor["pid"]
-        for actor in list_actors(detail=True)
-        if actor["class_name"] == "Gateway" and actor["state"] == "ALIVE"
-    )
-    os.kill(pid, signal.SIGKILL)
+    first = listener(run.address.url)
+    os.kill(first, signal.SIGKILL)
     until(lambda: run.client.get("/api/run").is_success)
+    assert listener(run.address.url) != first
+
+
+def listener(url: str) -> int:
+    """The process that serves an address."""
+    port = int(url.rpartition(":")[2])
+    found = psutil.net_connections("tcp")
+    return next(one.pid for one in found if one.status == psutil.CONN_LISTEN and one.laddr.port == port)
 
 
 def test_a_port_that_is_taken_is_the_users_to_mend(run: SimpleNamespace) -> None:
