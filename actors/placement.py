@@ -3,11 +3,12 @@
 In: the configuration. Out: options of a Ray actor or task, the train workers' `ScalingConfig`.
 """
 
-from typing import Any, Literal
-
-from ray.train import ScalingConfig
+from typing import TYPE_CHECKING, Any, Literal
 
 from sppo_ray.config import Config
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
 
 Role = Literal["generators", "rankers", "trainers"]
 
@@ -19,8 +20,10 @@ def role_options(config: Config, role: Role) -> dict[str, Any]:
     return {"num_cpus": section.cpus, "num_gpus": gpus, "label_selector": section.labels}
 
 
-def trainer_scaling(config: Config) -> ScalingConfig:
+def trainer_scaling(config: Config) -> "ScalingConfig":
     """The train workers, on as few nodes as hold them: their collectives are the run's heaviest traffic."""
+    from ray.train import ScalingConfig  # 70 MiB that engines and pools have no use for
+
     training = config.training
     labels: dict[str, Any] = {"label_selector": training.labels} if training.labels else {}
     return ScalingConfig(

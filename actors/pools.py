@@ -5,7 +5,7 @@ They live as long as the process that made them.
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 
@@ -14,11 +14,13 @@ from actors.placement import role_options
 from actors.pool import Pool
 from sppo_ray.config import Config
 from sppo_ray.ledger import Ledger
-from sppo_ray.preparation import Preparation
 from sppo_ray.records import Snapshot
 
+if TYPE_CHECKING:
+    from sppo_ray.preparation import Preparation  # loads Transformers, which a pool's process has no use for
 
-def start_pools(preparation: Preparation, ledger: Ledger) -> tuple[Any, Any]:
+
+def start_pools(preparation: "Preparation", ledger: Ledger) -> tuple[Any, Any]:
     """The generators and the rankers of a run."""
     config = preparation.config
     generators = start_generators(config, preparation.base, preparation.stop_token_ids, ledger)
