@@ -35,8 +35,8 @@ def prompts(iteration: int) -> list[Prompt]:
 
 
 def main(root: Path, iterations: int) -> None:
-    config = load_config(overrides=[*OVERRIDES, f"iterations={iterations}"])
     base = Snapshot(0, str(playground.build(log=sppo.say).policy))
+    config = load_config(overrides=[*OVERRIDES, f"iterations={iterations}", f"policy.model={base.uri}"])
     ledger = Ledger(root)
     with ledger.hold():
         ledger.claim(config, {})
