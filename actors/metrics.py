@@ -45,7 +45,7 @@ class RunMetrics:
         self._run = {"run": ledger.root.name}
         self._pairs = ledger.config().generation.candidates * (ledger.config().generation.candidates - 1)
         self._metrics: dict[str, Any] = {}
-        self._counted: dict[tuple[str, ...], int] = {}
+        self._counted: dict[str, int] = {}
         self._iteration = 0
         self._phase = ""
 
@@ -53,13 +53,14 @@ class RunMetrics:
         """Set every gauge and advance every counter. Call it more often than every 10 s: a gauge does not last."""
         if status.iteration != self._iteration:
             self._iteration = status.iteration
-            for _, name, _ in STAGES:
-                self._counted.pop((name,), None)
+            self._counted.clear()  # the stages begin anew
         self._gauge("sppo_iteration", "Iteration under way.", status.iteration)
         self._gauge("sppo_iterations", "Iterations of the run.", status.iterations)
         self._gauge("sppo_paused", "1 while the run is paused.", int(status.paused))
         self._gauge("sppo_set_aside_prompts", "Prompts of the iteration that no engine could do.", status.set_aside)
-        self._count("sppo_trainer_restarts", "Restarts of the trainer.", status.trainer_restarts)
+        # Gauges, for a counter that never moved is not there at all.
+        restarts = max(0, status.trainer_restarts)
+        self._gauge("sppo_trainer_restarts", "Restarts of the trainer in the iteration.", restarts)
         if self._phase != status.phase and self._phase:
             self._gauge("sppo_phase", "1 for the phase that the run is in.", 0, phase=self._phase)
         self._phase = status.phase
@@ -90,24 +91,23 @@ class RunMetrics:
         self._gauge("sppo_pool_in_flight_calls", "Calls that members work on.", in_flight, pool=name)
         self._gauge("sppo_engine_busy_ratio", "Share of the serving members that have work.", busy, pool=name)
         restarts = sum(member.restarts for member in pool.members)
-        self._count("sppo_member_restarts", "Members lost and started again.", restarts, pool=name)
+        self._gauge("sppo_member_restarts", "Members lost and started again.", restarts, pool=name)
 
     def _gauge(self, name: str, description: str, value: float | None, **tags: str) -> None:
         if value is not None:
             self._metric(Gauge, name, description, tags).set(value, tags=self._run | tags)
 
-    def _count(self, name: str, description: str, so_far: int, **tags: str) -> int:
+    def _count(self, name: str, description: str, so_far: int) -> int:
         """Advance a counter to what the status counts so far; gives by how much."""
-        key = (name, *tags.values())
-        more = max(0, so_far - self._counted.get(key, 0))
-        self._counted[key] = max(so_far, 0)
-        self._add(name, description, more, **tags)
+        more = max(0, so_far - self._counted.get(name, 0))
+        self._counted[name] = so_far
+        self._add(name, description, more)
         return more
 
-    def _add(self, name: str, description: str, more: int, **tags: str) -> None:
-        counter = self._metric(Counter, name, description, tags)
+    def _add(self, name: str, description: str, more: int) -> None:
+        counter = self._metric(Counter, name, description, {})
         if more:
-            counter.inc(more, tags=self._run | tags)
+            counter.inc(more, tags=self._run)
 
     def _metric(self, kind: Any, name: str, description: str, tags: dict[str, str]) -> Any:
         if name not in self._metrics:
