@@ -76,7 +76,8 @@ class Training(Section):
     epochs: Positive = 1
     gradient_checkpointing: bool = True
     reference: Literal["sampled", "recompute"] = "sampled"
-    reference_tolerance: PositiveFloat = 1e-2  # nats a token, mean over the first batch of an iteration
+    # Nats a token, mean over the first batch of an iteration: two bfloat16 engines differ by about 0.01, other weights by 0.1.
+    reference_tolerance: PositiveFloat = 3e-2
     checkpoint_steps: Positive = 50  # optimizer steps between checkpoints, which a restarted trainer goes on from
     max_failures: Annotated[int, Field(ge=0)] = 3  # restarts of an iteration's trainer before the run fails
     workers: Positive = 8

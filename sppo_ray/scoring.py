@@ -49,7 +49,7 @@ class Head(nn.Module):
 class LinearLogprobs(torch.autograd.Function):
     """log softmax(cap tanh((h W' + b) / cap)) at given tokens. h: (n, hidden), W: (vocabulary, hidden), tokens: (n,).
 
-    Gives (n,) float32. Products are computed in the dtype of h, all else in float32. No cap: None.
+    Gives (n,) float32. Logits are computed in the dtype of h, all else in float32. No cap: None.
     Each slice's rows of the gradient of W are computed once and whole, so slicing costs them no precision.
     """
 
@@ -101,8 +101,9 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, part: slice, ca
     logits = hidden @ weight[part].T
     if bias is not None:
         logits += bias[part]
-    logits = logits.float()
-    return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
+    # The cap in the dtype of the product, as Transformers and vLLM have it: rounding once less would move the policy's
+    # log-probabilities away from the sampler's, which they are compared with.
+    return (logits if cap is None else logits.div_(cap).tanh_().mul_(cap)).float()
 
 
 def _columns(tokens: Tensor, part: slice) -> tuple[Tensor, Tensor]:

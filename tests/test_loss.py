@@ -89,10 +89,10 @@ def head(cap: float | None, bias: bool, dtype: torch.dtype = torch.float32) -> t
     chance = torch.Generator().manual_seed(0)
     shapes = [(7, 5), (23, 5)] + ([(23,)] if bias else [])
     given = [torch.randn(shape, generator=chance).to(dtype).requires_grad_() for shape in shapes]
-    logits = torch.nn.functional.linear(*given).float()
+    logits = torch.nn.functional.linear(*given)
     if cap is not None:
-        logits = cap * torch.tanh(logits / cap)
-    return given, logits.log_softmax(-1)[range(7), TOKENS]
+        logits = torch.tanh(logits / cap) * cap
+    return given, logits.float().log_softmax(-1)[range(7), TOKENS]
 
 
 TOKENS = [0, 3, 3, 22, 11, 7, 1]
