@@ -1,7 +1,11 @@
 """What tests share: the playground, one Ray, one set of engines."""
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -14,6 +18,13 @@ from sppo_ray.playground import Playground
 def playground() -> Playground:
     """The built-in world, built once and cached as for users."""
     return world.build()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def token() -> None:
+    """Ray's token of this user, which the clusters that tests start in other processes ask for."""
+    command = [Path(sys.executable).with_name("ray"), "get-auth-token", "--generate"]
+    subprocess.run(command, env=os.environ | {"RAY_AUTH_MODE": "token"}, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")
