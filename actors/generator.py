@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.metrics import Counter
 
+from actors.engine import EngineActor
 from actors.placement import role_options
 from sppo_ray.config import MOST_CHATS, Config
-from sppo_ray.errors import EngineFailed
 from sppo_ray.ledger import Ledger
 from sppo_ray.records import Ask, Candidates, Piece, Prompt, Snapshot
 from sppo_ray.snapshots import local
@@ -23,41 +23,17 @@ if TYPE_CHECKING:
 
 
 @ray.remote(max_restarts=-1, concurrency_groups={"people": MOST_CHATS + 1})  # type: ignore[call-overload]
-class GeneratorActor:
+class GeneratorActor(EngineActor):
     def __init__(self, name: str, build: "Callable[[], Generator]", ledger: Ledger) -> None:
-        self._name = name
-        self._ledger = ledger
-        self._build = build
-        self._started: Any = None
+        super().__init__(name, build, ledger)
         self._sampled = Counter("sppo_sampled_tokens", "Tokens sampled for the run.", ("run", "member"))
 
-    def __repr__(self) -> str:
-        return self._name
-
-    @property
-    def _engine(self) -> Any:
-        if self._started is None:
-            # Ray restarts a process that died while it was idle, and nobody has noticed yet.
-            raise EngineFailed(f"{self._name} has started again and holds no engine yet")
-        return self._started
-
-    def placed(self) -> None:
-        """Answers as soon as the process runs."""
-
     def ready(self) -> tuple[int, str]:
-        """Start the engine: here and not in the constructor, which Ray would repeat for ever if it failed."""
-        if self._started is None:
-            self._started = self._build()
-        return os.getpid(), self._engine.snapshot.name
+        """Start the engine; its process, and the name of the snapshot that it holds."""
+        return os.getpid(), self._start().snapshot.name
 
     def load(self, snapshot: Snapshot) -> None:
         self._engine.load(local(snapshot))
-
-    def sleep(self) -> None:
-        self._engine.sleep()
-
-    def wake(self) -> None:
-        self._engine.wake()
 
     def generate(self, path: Path, prompts: list[Prompt], candidates: int, snapshot: str) -> None:
         """Sample a block from the snapshot of that name and write it to the ledger under path."""

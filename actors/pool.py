@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from sppo_ray.config import Pool as Settings
-from sppo_ray.errors import BlockFailed, ConfigError, EngineFailed, PoolAsleep, RunFailed, RunStopped
+from sppo_ray.errors import BlockFailed, ConfigError, EngineFailed, PoolAsleep, RunFailed
 from sppo_ray.progress import Loss, MemberState, MemberStatus, PoolStatus
 from sppo_ray.records import Snapshot
 
@@ -61,7 +61,7 @@ class Pool:
         self._members: list[Member] = []
         self._losses: list[Loss] = []
         self._snapshot: Snapshot | None = None
-        self._opened = self._asleep = self._paused = self._stopped = self._idle = False
+        self._opened = self._asleep = self._paused = self._idle = False
         self._waiting = self._alone = 0
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,11 +138,6 @@ class Pool:
         self._paused = False
         await self._notify()
 
-    async def stop(self) -> None:
-        """Give out no more work: calls that wait raise `RunStopped`."""
-        self._stopped = True
-        await self._notify()
-
     async def scale(self, target: int) -> None:
         """Have this many members, as far as the cluster has room. Those that go finish their work first."""
         low, high = self._settings.min, self._settings.max
@@ -175,12 +170,10 @@ class Pool:
         self._alone += alone  # other calls hold back meanwhile, or a member would never be free
         try:
             async with self._changed:
-                await self._changed.wait_for(lambda: self._stopped or self._failed() or self._free(alone))
+                await self._changed.wait_for(lambda: self._failed() or self._free(alone))
         finally:
             self._waiting -= 1
             self._alone -= alone
-        if self._stopped:
-            raise RunStopped()
         self._raise_if_failed()
         member = min(self._free(alone), key=lambda member: member.load)
         member.load += 1

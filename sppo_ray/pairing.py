@@ -1,13 +1,40 @@
-"""From a judged prompt to the row that is trained.
+"""From comparisons to a judged prompt, and from that to the row that is trained.
 
-In: `Candidates` and `Judged` of one prompt. Out: a `Pair`, cut to the configured lengths.
+In: `Candidates` and the judge's logits, then `Candidates` and `Judged`. Out: `Judged`, then a `Pair`, cut to the configured lengths.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from sppo_ray.config import Config
-from sppo_ray.preference import preference_probabilities, target_win_rates
+import numpy as np
+from numpy.typing import NDArray
+
+from sppo_ray.config import Config, Judge
+from sppo_ray.preference import preference_probabilities, select_pair, target_win_rates, win_rates
 from sppo_ray.records import Candidates, Judged, Pair, Response
+
+
+def judged_rows(
+    rows: Sequence[Candidates], comparisons: NDArray[np.float32], truncated: NDArray[np.float32], judge: Judge
+) -> list[Judged]:
+    """What follows from the comparisons (N, K, K) of N prompts: win rates, chosen and rejected. truncated: (N,) shares."""
+    how = judge.estimator, judge.temperature
+    rates = win_rates(comparisons, *how)
+    chosen, rejected = select_pair(comparisons, *how)
+    return [
+        Judged(
+            prompt_id=row.prompt_id,
+            prompt=row.prompt,
+            responses=row.responses,
+            comparisons=comparisons[i].tolist(),
+            win_rates=rates[i].tolist(),
+            chosen=int(chosen[i]),
+            rejected=int(rejected[i]),
+            snapshot=row.snapshot,
+            truncated=float(truncated[i]),
+        )
+        for i, row in enumerate(rows)
+    ]
 
 
 def pair(candidates: Candidates, judged: Judged, config: Config) -> Pair:

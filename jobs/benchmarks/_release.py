@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sppo_ray.config import load_config
 from sppo_ray.ledger import Ledger
-from sppo_ray.pairing import pair
-from sppo_ray.preference import select_pair, win_rates
+from sppo_ray.pairing import judged_rows, pair
 from sppo_ray.preparation import Preparation, prepare
 from sppo_ray.records import Candidates, Judged, Pair
 
@@ -61,20 +62,7 @@ def rank(preparation: Preparation, ledger: Ledger) -> None:
     texts = [row.prompt for row in rows], [row.responses for row in rows]
     scores = blender.rank(*texts, return_scores=True, batch_size=1)
     comparisons = (scores[:, :, None] - scores[:, None, :]) / 2
-    rates, (chosen, rejected) = win_rates(comparisons), select_pair(comparisons)
-    judged = [
-        Judged(
-            prompt_id=row.prompt_id,
-            prompt=row.prompt,
-            responses=row.responses,
-            comparisons=comparisons[i].tolist(),
-            win_rates=rates[i].tolist(),
-            chosen=int(chosen[i]),
-            rejected=int(rejected[i]),
-            snapshot=row.snapshot,
-        )
-        for i, row in enumerate(rows)
-    ]
+    judged = judged_rows(rows, comparisons, np.zeros(len(rows), dtype=np.float32), preparation.config.judge)
     ledger.write(judged, Judged, ledger.block(Judged, 1, 0))
 
 
