@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, DebertaV2Model, Gemma2Config
 
+from jobs.benchmarks.judge import load_blender
 from sppo_ray import files, playground
 from sppo_ray.config import load_config
 from sppo_ray.judging import PairRM
@@ -145,12 +145,7 @@ def judging(folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
     texts = [[" ".join([str(n), str(k), *repeated]) for k in range(5)] for n in range(len(prompts))]
     lengths = judge._encode(prompts, texts)
     tokens = int(lengths.sources[0, 1] + lengths.lengths[0, :2].sum())
-    transformers_4(transformers)
-    import llm_blender
-
-    blender: Any = llm_blender.Blender()
-    blender.loadranker(str(checkpoint), device=str(device))
-    blender.blender_config.use_tqdm = False
+    blender = load_blender(checkpoint, str(device))
     few = slice(0, max(1, len(prompts) // 16))  # one at a time takes long
     ours = _rate(lambda some: judge.compare(prompts[some], texts[some]), slice(None), len(prompts), device)
     theirs = _rate(lambda some: blender.rank(prompts[some], texts[some], batch_size=1), few, len(prompts[few]), device)
@@ -188,12 +183,6 @@ def random_pairrm(folder: Path, shape: dict[str, Any]) -> Path:
     settings = json.loads((playground.build().judge / "config.json").read_text()) | {"model_name": str(base)}
     (folder / "config.json").write_text(json.dumps(settings | {"fp16": torch.cuda.is_available()}))
     return folder
-
-
-def transformers_4(library: Any) -> None:
-    """Put back what llm-blender needs and Transformers 5 took away."""
-    library.PreTrainedTokenizerBase.batch_encode_plus = library.PreTrainedTokenizerBase.__call__
-    library.utils.hub.TRANSFORMERS_CACHE = ""
 
 
 def _synchronize(device: torch.device) -> None:

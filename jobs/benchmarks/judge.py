@@ -80,7 +80,7 @@ class Watched:
         return margins
 
 
-def load_blender(checkpoint: Path) -> Any:
+def load_blender(checkpoint: Path, device: str = "cpu") -> Any:
     """llm-blender as it is, with what Transformers 5 took away put back."""
     tokenizer: Any = transformers.PreTrainedTokenizerBase
     tokenizer.batch_encode_plus = tokenizer.__call__
@@ -89,6 +89,6 @@ def load_blender(checkpoint: Path) -> Any:
     import llm_blender
 
     blender = llm_blender.Blender()
-    blender.loadranker(str(checkpoint), device="cpu")
+    blender.loadranker(str(checkpoint), device=device)
     blender.blender_config.use_tqdm = False
     return blender
