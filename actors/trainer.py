@@ -15,6 +15,7 @@ import ray
 import ray.train
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.data import Dataset, ExecutionOptions
+from ray.exceptions import RayActorError
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
@@ -25,6 +26,8 @@ from ray.train import (
     WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_placement_group
+from ray.util.state import list_placement_groups
 
 from actors.pipeline import share_size, steps_an_epoch
 from actors.placement import trainer_scaling
@@ -59,9 +62,37 @@ class Job:
 
 def fit(job: Job, pairs: Dataset) -> Snapshot:
     """Train one iteration and return the snapshot it published. Raises `RunFailed` with what stopped it."""
+    for failures in itertools.count(1):
+        _release_devices()
+        try:
+            _trainer(job, pairs).fit()
+            break
+        except WorkerGroupError as error:
+            rank, cause = next(iter(error.worker_failures.items()))
+            raise RunFailed(
+                f"iteration {job.iteration}, train worker {rank}: {type(cause).__name__}: {cause}"
+            ) from error
+        except RayActorError:  # Ray Train's controller died, which nobody but us starts again
+            if failures > job.config.training.max_failures:
+                raise
+    snapshot = job.ledger.snapshot(job.iteration)
+    if snapshot is None:  # the workers end without one only where the coordinator told them to
+        raise RunStopped
+    files.remove(job.ledger.root / CHECKPOINTS)
+    return snapshot
+
+
+def _release_devices() -> None:
+    """Remove the placement groups of trainers that died: of one that was starting, Ray keeps them until the job ends."""
+    job = ray.get_runtime_context().get_job_id()
+    for group in list_placement_groups(filters=[("creator_job_id", "=", job), ("state", "!=", "REMOVED")]):
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group.placement_group_id))))
+
+
+def _trainer(job: Job, pairs: Dataset) -> TorchTrainer:
     training = job.config.training
     on_gpu = training.gpus > 0
-    trainer = TorchTrainer(
+    return TorchTrainer(
         work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
@@ -75,16 +106,6 @@ def fit(job: Job, pairs: Dataset) -> Snapshot:
         datasets={"train": pairs},
         dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
     )
-    try:
-        trainer.fit()
-    except WorkerGroupError as error:
-        rank, cause = next(iter(error.worker_failures.items()))
-        raise RunFailed(f"iteration {job.iteration}, train worker {rank}: {type(cause).__name__}: {cause}") from error
-    snapshot = job.ledger.snapshot(job.iteration)
-    if snapshot is None:  # the workers end without one only where the coordinator told them to
-        raise RunStopped
-    files.remove(job.ledger.root / CHECKPOINTS)
-    return snapshot
 
 
 def _storage(ledger: Ledger) -> dict[str, Any]:
