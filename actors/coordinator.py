@@ -6,6 +6,7 @@ In: pools, a ledger with the prompts of each iteration, the base model. Out: pub
 import asyncio
 import os
 import time
+from collections import Counter, defaultdict
 from dataclasses import asdict
 from typing import Any
 
@@ -15,12 +16,11 @@ from ray.data import DataContext
 from actors.blocks import Stages
 from actors.evaluation import compare_held_out, sample_held_out
 from actors.pipeline import scored_blocks, training_pairs
-from actors.trainer import Job, fit
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, RunFailed, RunStopped, SppoError
 from sppo_ray.evaluation import Rule
 from sppo_ray.ledger import Ledger
-from sppo_ray.progress import RunStatus, new_stages
+from sppo_ray.progress import RunStatus, StepNumbers, new_stages
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.report import iteration_report, run_warnings, write_run_report
 from sppo_ray.trackers import Trackers
@@ -38,6 +38,9 @@ class Coordinator:
         self._base = base
         # At Ray's default every report of a checkpoint waits up to two seconds.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        os.environ.setdefault(
+            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0"
+        )  # a process more; the train loop has no use for it
         DataContext.get_current().enable_progress_bars = False  # the driver prints progress in lines
         self._rule = rule
         self._status = RunStatus(iterations=config.iterations)
@@ -47,6 +50,10 @@ class Coordinator:
         self._judged: set[tuple[int, int]] = set()
         self._granted = 0  # the last optimizer step of this iteration that a train worker may take
         self._advance: dict[str, float] = {}  # what publishing took, and when it was done
+        # One trainer for all iterations that are left, unless it shares its devices with the engines.
+        self._trainer: asyncio.Task[None] | None = None
+        self._trainer_starts: Counter[int] = Counter()  # by iteration
+        self._published: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         self._stopping = False
         self._news = asyncio.Condition()
         self._end: asyncio.Future[None]  # what ends the run before its time
@@ -79,6 +86,8 @@ class Coordinator:
             await sample_held_out(stages, 0, snapshot)
         for iteration in range(done + 1, self._config.iterations + 1):
             snapshot = await self._iterate(stages, iteration, snapshot)
+        if self._trainer is not None:
+            await self._trainer
         self._status.phase = "finished"
 
     async def _iterate(self, stages: Stages, iteration: int, reference: Snapshot) -> Snapshot:
@@ -111,24 +120,47 @@ class Coordinator:
         self._granted, self._advance = 0, {}
         self._steps_before = sum(report["steps"] for report in self._ledger.reports())
         self._status.iteration, self._status.stages = iteration, new_stages(prompts)
-        self._status.step, self._status.set_aside, self._status.trainer_restarts = None, 0, -1
+        self._status.step, self._status.set_aside = None, 0
+        self._count_restarts()
 
     async def _train(self, stages: Stages, iteration: int, reference: Snapshot, prompts: list[Prompt]) -> Snapshot:
         """Sample, judge and train: at the same time, or one after the other on the same devices."""
-        job = Job(self._config, self._ledger, iteration, reference, len(prompts), stages.coordinator)
-
-        def train() -> Snapshot:
-            return fit(job, training_pairs(stages, iteration, len(prompts)))
-
         if self._config.placement == "colocated":
             self._status.phase = "sampling, judging"
             await self._score(stages, iteration, reference, prompts)
             await self._sleep()
             self._status.phase = "training"
-            return await asyncio.to_thread(train)
-        self._status.phase = "sampling, judging, training"
-        snapshot, _ = await asyncio.gather(asyncio.to_thread(train), self._score(stages, iteration, reference, prompts))
+            # Its processes end with the iteration: only then is all of the devices' memory free for the engines.
+            await self._start_trainer(stages, range(iteration, iteration + 1))
+        else:
+            self._status.phase = "sampling, judging, training"
+            if self._trainer is None:
+                self._trainer = self._start_trainer(stages, range(iteration, self._config.iterations + 1))
+            scoring = self._score(stages, iteration, reference, prompts)
+            await asyncio.gather(self._until_published(iteration, self._trainer), scoring)
+        snapshot = self._ledger.snapshot(iteration)
+        assert snapshot is not None
         return snapshot
+
+    def _start_trainer(self, stages: Stages, iterations: range) -> asyncio.Task[None]:
+        """Have these iterations trained, each as soon as its pairs are judged; the task ends after the last one."""
+        # Who is handed a coordinator loads its class and what that names: this would be torch, in every stage and pool.
+        from actors.trainer import Job, fit
+
+        job = Job(self._config, self._ledger, self._base, iterations, stages.coordinator)
+
+        def train() -> None:
+            fit(job, {t: training_pairs(stages, t, len(self._ledger.prompts(t))) for t in iterations})
+
+        return asyncio.create_task(asyncio.to_thread(train))
+
+    async def _until_published(self, iteration: int, trainer: asyncio.Task[None]) -> None:
+        """Return when the trainer has published an iteration's policy. Raises what ended it before."""
+        published = asyncio.create_task(self._published[iteration].wait())
+        await asyncio.wait({trainer, published}, return_when=asyncio.FIRST_COMPLETED)
+        published.cancel()
+        if trainer.done():
+            trainer.result()
 
     async def _score(self, stages: Stages, iteration: int, snapshot: Snapshot, prompts: list[Prompt]) -> None:
         loop = asyncio.get_running_loop()
@@ -179,7 +211,7 @@ class Coordinator:
         return {
             "engine_pids": {name: [member.pid for member in status.members] for name, status in statuses.items()},
             "losses": [asdict(loss) for status in statuses.values() for loss in status.losses if loss.at >= since],
-            "trainer_restarts": max(0, self._status.trainer_restarts),
+            "trainer_restarts": self._status.trainer_restarts,
         }
 
     # Called by the stages and by the trainer
@@ -205,8 +237,12 @@ class Coordinator:
                 )
             )
 
-    async def training(self) -> None:
-        self._status.trainer_restarts += 1
+    async def training(self, iteration: int) -> None:
+        self._trainer_starts[iteration] += 1
+        self._count_restarts()
+
+    def _count_restarts(self) -> None:
+        self._status.trainer_restarts = max(0, self._trainer_starts[self._status.iteration] - 1)
 
     async def may_step(self, step: int) -> bool:
         """Whether a train worker may take an optimizer step; waits while the run is paused. False: the run is to stop.
@@ -220,7 +256,7 @@ class Coordinator:
         self._granted = max(self._granted, step)
         return True
 
-    async def trained(self, numbers: Any, pairs: int) -> None:
+    async def trained(self, numbers: StepNumbers, pairs: int) -> None:
         self._status.stages["train"].reach(pairs)
         self._status.step = numbers.row()
         self._trackers.log(
@@ -230,8 +266,11 @@ class Coordinator:
     async def publishing(self) -> None:
         self._status.phase = "publishing"
 
-    async def published(self, seconds: dict[str, float]) -> None:
+    async def advanced(self, seconds: dict[str, float]) -> None:
         self._advance = seconds | {"done": time.time()}
+
+    async def published(self, iteration: int) -> None:
+        self._published[iteration].set()
 
     async def fail(self, error: SppoError) -> None:
         """End the run with this error."""

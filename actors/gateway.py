@@ -7,8 +7,8 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from jinja2 import TemplateError
@@ -16,7 +16,6 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.metrics import RunMetrics
-from sppo_ray import chat
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, PromptError, SppoError
 from sppo_ray.evaluation import best_of
@@ -27,6 +26,9 @@ from sppo_ray.web.address import Address
 from sppo_ray.web.app import create_app
 from sppo_ray.web.protocol import Unavailable
 from sppo_ray.web.server import bind, http_server
+
+if TYPE_CHECKING:
+    from sppo_ray.chat import ChatEncoder
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 15.0  # for an answer of coordinator or pool, which may be restarting
@@ -42,7 +44,8 @@ class ClusterRun:
     ledger: Ledger
     coordinator: Any
     pools: dict[str, Any]
-    encoder: chat.ChatEncoder
+    _encoder: "ChatEncoder | None" = None
+    _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def status(self) -> RunStatus:
         status: RunStatus = await _asked(self.coordinator.status.remote())
@@ -66,8 +69,11 @@ class ClusterRun:
         await _asked(self.coordinator.scale.remote(pool, target))
 
     async def encode(self, messages: Sequence[Message]) -> list[int]:
+        async with self._loading:
+            if self._encoder is None:  # until somebody asks: the run's own processes start meanwhile
+                self._encoder = await asyncio.to_thread(_load_encoder, self.config)
         try:
-            return self.encoder.ids(messages)
+            return self._encoder.ids(messages)
         except TemplateError as error:
             raise PromptError(f"the policy's chat template refuses the conversation: {error}") from None
 
@@ -110,6 +116,12 @@ class ClusterRun:
         raise Unavailable(f"{refusal}: it starts, or sleeps while the policy trains")
 
 
+def _load_encoder(config: Config) -> "ChatEncoder":
+    from sppo_ray.chat import ChatEncoder, load_tokenizer  # Transformers
+
+    return ChatEncoder(load_tokenizer(config.policy.model, config.policy.trust_remote_code))
+
+
 async def _asked(call: Awaitable[T]) -> T:
     """The answer of an actor; its own errors as they are."""
     try:
@@ -137,11 +149,7 @@ class Gateway:
 
     async def serve(self, coordinator: Any, generators: Any, rankers: Any) -> None:
         """Answer requests until `close`. Ray repeats this call when the actor was killed and is back."""
-        tokenizer = await asyncio.to_thread(
-            chat.load_tokenizer, self._config.policy.model, self._config.policy.trust_remote_code
-        )
-        pools = {"generators": generators, "rankers": rankers}
-        run = ClusterRun(self._config, self._ledger, coordinator, pools, chat.ChatEncoder(tokenizer))
+        run = ClusterRun(self._config, self._ledger, coordinator, {"generators": generators, "rankers": rankers})
         settings = self._config.gateway
         self._server = http_server(create_app(run, self._token, settings.chats))
         serving = asyncio.ensure_future(self._server.serve(sockets=[bind(settings.host, self._port)]))

@@ -59,8 +59,7 @@ class RunMetrics:
         self._gauge("sppo_paused", "1 while the run is paused.", int(status.paused))
         self._gauge("sppo_set_aside_prompts", "Prompts of the iteration that no engine could do.", status.set_aside)
         # Gauges, for a counter that never moved is not there at all.
-        restarts = max(0, status.trainer_restarts)
-        self._gauge("sppo_trainer_restarts", "Restarts of the trainer in the iteration.", restarts)
+        self._gauge("sppo_trainer_restarts", "Restarts of the trainer in the iteration.", status.trainer_restarts)
         if self._phase != status.phase and self._phase:
             self._gauge("sppo_phase", "1 for the phase that the run is in.", 0, phase=self._phase)
         self._phase = status.phase

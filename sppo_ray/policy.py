@@ -4,11 +4,12 @@ In: this worker's share of a batch of `Pair`s. Out: the step's numbers, and at t
 Runs on every worker of an initialised process group. The one module that touches DeepSpeed.
 """
 
+import gc
 import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sppo_ray.batching import FILLER, Row, collate, micro_batches, rows
 from sppo_ray.config import Config
 from sppo_ray.errors import ReferenceMismatch
 from sppo_ray.loss import sppo_loss
+from sppo_ray.progress import StepNumbers
 from sppo_ray.records import Pair
 from sppo_ray.scoring import Scorer
 
@@ -33,24 +35,6 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distri
 ALPHA, EPS = 0.99, 1e-8
 
 CHECKPOINT_TAG = "zero"
-
-
-@dataclass(frozen=True)
-class StepNumbers:
-    """One optimizer step over all workers. Losses are means over pairs; log-ratios over responses, in nats."""
-
-    step: int
-    loss: float
-    pairs: int
-    tokens: int  # prompt and response, both responses of each pair
-    chosen_log_ratio: float
-    rejected_log_ratio: float
-    gradient_norm: float  # before clipping
-    learning_rate: float
-    reference_mismatch: float | None  # nats a token; on the first step, where policy and reference are the same
-
-    def row(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class TrainablePolicy:
@@ -193,7 +177,12 @@ class TrainablePolicy:
         return log
 
     def close(self) -> None:
+        """Give up all memory: another policy may follow in this process."""
         self._engine.destroy()
+        del self._engine, self._network, self._zero
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _deepspeed_settings(config: Config) -> dict[str, Any]:

@@ -4,7 +4,7 @@ In: counts, as stages finish work. Out: records for the log, the service and the
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from tqdm import tqdm
@@ -88,6 +88,24 @@ class PoolStatus:
     waiting: int
     members: list[MemberStatus]
     losses: list[Loss]
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """One optimizer step over all workers. Losses are means over pairs; log-ratios over responses, in nats."""
+
+    step: int
+    loss: float
+    pairs: int
+    tokens: int  # prompt and response, both responses of each pair
+    chosen_log_ratio: float
+    rejected_log_ratio: float
+    gradient_norm: float  # before clipping
+    learning_rate: float
+    reference_mismatch: float | None  # nats a token; on the first step, where policy and reference are the same
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass

@@ -91,7 +91,7 @@ class Pooled:
         return sum(len(ids) for row in rows for ids in row.token_ids), seconds
 
     def _busy_seconds(self) -> float:
-        seconds: float = ray.get(self._member.__ray_call__.remote(lambda actor: actor._generator.busy_seconds))
+        seconds: float = ray.get(self._member.__ray_call__.remote(lambda actor: actor._engine.busy_seconds))
         return seconds
 
 
