@@ -1,15 +1,19 @@
-"""DeBERTa's disentangled attention (arXiv 2006.03654), without a gather where all distances share one relative position.
+"""DeBERTa's disentangled attention (arXiv 2006.03654), without a gather where all distances share one relative position;
+on a CPU without any (`pairrm_bias`).
 
 In: a layer's `DisentangledSelfAttention` of Transformers, hidden states. Out: the context of each query.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+from sppo_ray.pairrm_bias import fill, runs
 
 # Entries of the attention scores that exist at once: on a CPU they should stay in its cache.
 CHUNK = {"cpu": 1 << 19, "cuda": 1 << 28}
@@ -26,6 +30,10 @@ class Distances:
     last: int  # bucket of all distances above `high`
     low: int
     high: int
+
+    @cached_property
+    def runs(self) -> tuple[Any, Any]:
+        return runs(self.buckets.numpy())
 
     def near(self, places: Tensor, width: int) -> tuple[slice, Tensor, Tensor]:
         """The keys that are not too far from all queries at `places`, (..., n); where rows differ, all keys.
@@ -80,22 +88,28 @@ def attend(
     block = max(1, min(n, CHUNK[q.device.type] // (heads * width)))
     step = max(1, CHUNK[q.device.type] // (heads * width * block))
     memory = q.new_empty(step, heads, block, width)  # new memory for every chunk would cost more than filling it
+    compiled = q.device.type == "cpu" and places.dim() == 1
     for start in range(0, n, block):
         part = slice(start, start + block)
-        near, *indices = distances.near(places[..., part], width)
+        if not compiled:
+            near, *indices = distances.near(places[..., part], width)
         for row in range(0, rows, step):
             some = slice(row, row + step)
             left = q[some, :, part]
             bias = memory[: left.shape[0], :, : left.shape[2]]
-            here = [index[some, None] if places.dim() == 2 else index for index in indices]
-            _fill(bias, from_query[some, :, part], from_key[some], distances, near, *here)
+            if compiled:
+                arrays = (tensor.numpy() for tensor in (bias, from_query[some, :, part], from_key[some]))
+                fill(*arrays, start, *distances.runs)
+            else:
+                here = [index[some, None] if places.dim() == 2 else index for index in indices]
+                gather_bias(bias, from_query[some, :, part], from_key[some], distances, near, *here)
             context[some, :, part] = scaled_dot_product_attention(
                 left, k[some], v[some], attn_mask=bias, scale=_scale(size)
             )
     return context.transpose(1, 2).flatten(2)
 
 
-def _fill(
+def gather_bias(
     bias: Tensor,
     from_query: Tensor,
     from_key: Tensor,

@@ -13,6 +13,8 @@ import transformers
 
 from sppo_ray.errors import ModelError
 from sppo_ray.judging import PairRM, check_checkpoint
+from sppo_ray.pairrm_attention import distances_of, gather_bias
+from sppo_ray.pairrm_bias import fill
 from tests.judge_checkpoint import build_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -128,6 +130,20 @@ def test_diagonal_is_zero_and_a_prompt_scores_the_same_alone(judge: PairRM) -> N
 def test_one_row_a_batch_gives_the_same_scores(checkpoint: Path, judge: PairRM) -> None:
     rows = columns(TRICKY)
     np.testing.assert_allclose(PairRM(checkpoint, batch_tokens=1).compare(*rows), judge.compare(*rows), atol=5e-5)
+
+
+def test_the_compiled_position_terms_are_the_gathered_ones(judge: PairRM) -> None:
+    attention = judge._model._encoder.layer[0].attention.self
+    width, first, queries = 300, 140, 20
+    buckets = 2 * attention.pos_ebd_size
+    distances = distances_of(attention, width, torch.device("cpu"))
+    from_query, from_key = torch.randn(2, 2, queries, buckets), torch.randn(2, 2, buckets, width)
+    gathered, compiled = torch.empty(2, 2, queries, width), torch.empty(2, 2, queries, width)
+    near, *indices = distances.near(torch.arange(first, first + queries), width)
+    gather_bias(gathered, from_query, from_key, distances, near, *indices)
+    fill(compiled.numpy(), from_query.numpy(), from_key.numpy(), first, *distances.runs)
+    assert 0 < near.start < near.stop < width  # far keys on both sides
+    assert compiled.equal(gathered)
 
 
 def test_equal_texts_tie_exactly(judge: PairRM) -> None:

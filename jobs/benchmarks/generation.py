@@ -22,7 +22,7 @@ from sppo_ray.ledger import Ledger
 from sppo_ray.preparation import Preparation, prepare
 from sppo_ray.records import Candidates, Prompt, Snapshot
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 def run() -> list[Ratio]:

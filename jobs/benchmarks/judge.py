@@ -25,6 +25,7 @@ def run() -> list[Ratio]:
     if not TEXTS.exists():
         print(f"judge: {TEXTS} is not here, nothing measured")
         return []
+    torch.set_num_threads(1)  # as in a ranker's process, to which Ray gives less than one CPU
     rows = [json.loads(line) for line in TEXTS.read_text("utf-8").splitlines()][::EVERY]
     checkpoint = playground.build().judge
     judge = Watched(PairRM(checkpoint))
