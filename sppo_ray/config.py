@@ -172,6 +172,25 @@ class Config(Section):
                 raise ValueError(f"{name}.max is {pool.max}, below {name}.min = {pool.min}: raise it")
         return self
 
+    @model_validator(mode="after")
+    def _sharing_gpus(self) -> "Config":
+        if self.placement != "colocated" or not self.generators.gpus:
+            return self
+        if self.generation.tensor_parallel > 1:
+            raise ValueError(
+                f"generation.tensor_parallel is {self.generation.tensor_parallel} with placement=colocated: a generator of "
+                "several GPUs takes whole ones and cannot share them: set generation.tensor_parallel=1 or "
+                "placement=disaggregated"
+            )
+        engines, workers = self.generators.max + self.rankers.max, self.training.workers
+        # On GPUs without an engine nothing keeps two workers apart, and NCCL refuses two on one.
+        if 0 < self.training.gpus < 1 and engines < workers:
+            raise ValueError(
+                f"generators.max + rankers.max is {engines} with placement=colocated, below training.workers = {workers}: "
+                "each worker shares a GPU with an engine: raise the first or lower the second"
+            )
+        return self
+
 
 def recipe_names() -> list[str]:
     """The packaged recipes, by name."""

@@ -111,6 +111,12 @@ def versions() -> dict[str, str]:
 
 def check_cluster(config: Config, resources: dict[str, float]) -> None:
     """Raise `ClusterError` if trainers and the smallest pools together need more than the cluster has."""
+    workers, devices = config.training.workers, resources.get("GPU", 0.0)
+    if 0 < config.training.gpus < 1 and workers > devices:
+        raise ClusterError(
+            f"training.workers is {workers}, each on a GPU of its own, of which it takes a share; the cluster has "
+            f"{devices:g} GPUs: lower it, or join more nodes"
+        )
     roles = [
         ("training.workers", config.training.workers, config.training.cpus, config.training.gpus),
         ("generators.min", config.generators.min, config.generators.cpus, config.generator_gpus),
@@ -119,11 +125,13 @@ def check_cluster(config: Config, resources: dict[str, float]) -> None:
     for index, resource in ((2, "CPU"), (3, "GPU")):
         needs = [(role[0], role[1], role[1] * float(role[index])) for role in roles]
         total, has = sum(need for _, _, need in needs), resources.get(resource, 0.0)
-        if total > has:
+        if total > has + 1e-6:  # shares of a GPU do not add up exactly
+            whole = resource == "GPU" and config.placement == "colocated" and config.training.gpus >= 1
             parts = ", ".join(f"{need:g} for {key} = {count}" for key, count, need in needs)
             raise ClusterError(
                 f"the run needs {total:g} {resource}s ({parts}); the cluster has {has:g}: "
                 "lower these keys, or join more nodes"
+                + ("; colocated roles share GPUs with the settings that jobs/plan.py prints" if whole else "")
             )
 
 

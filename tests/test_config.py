@@ -57,6 +57,23 @@ def test_a_bad_override_names_the_key_and_the_remedy(override, words):
         assert word in message
 
 
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["generation.tensor_parallel=2"], ["generation.tensor_parallel is 2", "tensor_parallel=1", "disaggregated"]),
+        (["training.gpus=0.05", "generators.max=4"], ["generators.max + rankers.max is 5", "training.workers = 8"]),
+    ],
+)
+def test_colocated_roles_that_cannot_share_gpus_are_told_why(overrides, words):
+    message = error("placement=colocated", *overrides, recipe="gemma-2-9b-it")
+    assert all(word in message for word in words)
+
+
+def test_without_gpus_a_generator_of_several_processes_takes_turns():
+    overrides = ["placement=colocated", "generation.tensor_parallel=2"]
+    assert load_config(overrides=overrides).placement == "colocated"
+
+
 def test_every_fault_is_named_at_once():
     message = error("training.etta=1", "judge.estimatr=pooled", "seed=x")
     assert all(word in message for word in ("training.eta", "judge.estimator", "seed is 'x'"))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from actors import pools
 from jobs import plan
 from sppo_ray.config import load_config
-from sppo_ray.errors import ConfigError
+from sppo_ray.errors import ClusterError, ConfigError
 from sppo_ray.planning import memory
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.memory import GIB, layer_activations, micro_batch, trainer_memory
@@ -17,6 +18,7 @@ from sppo_ray.planning.shapes import NAMED, Shape, from_config, judge_shape, pol
 from sppo_ray.planning.splits import Split, colocated, disaggregated, iteration_seconds
 from sppo_ray.planning.work import work
 from sppo_ray.playground import Playground
+from sppo_ray.preparation import check_cluster
 from sppo_ray.scoring import SLICE_ELEMENTS
 
 # As the models' hub pages count their parameters.
@@ -26,6 +28,7 @@ PUBLISHED = {
     "mistralai/Mistral-7B-Instruct-v0.2": 7_241_732_096,
     "meta-llama/Meta-Llama-3-8B-Instruct": 8_030_261_248,
 }
+AT_ONCE = ["generators.min=6", "rankers.min=2"]
 SMALL = Shape(layers=2, hidden=4, heads=2, kv_heads=1, head_dim=2, intermediate=8, vocabulary=10, context=64)
 
 
@@ -102,10 +105,36 @@ def test_an_iteration_s_seconds_by_hand() -> None:
 def test_splits_give_every_role_a_device_and_share_the_batch_evenly() -> None:
     config = load_config("gemma-2-27b-it")
     assert Split("disaggregated", 3, 1, 16, 24) in disaggregated(config, 24)
-    for split in [*disaggregated(config, 24), *colocated(config, 24)]:
+    for split in disaggregated(config, 24):
         assert split.generators >= 1 and split.rankers >= 1 and 64 % split.trainers == 0
-        if split.placement == "disaggregated":
-            assert 2 * split.generators + split.rankers + split.trainers <= 24
+        assert 2 * split.generators + split.rankers + split.trainers <= 24
+    for split in colocated(load_config("gemma-2-9b-it"), 24):
+        assert split.generators + split.rankers == 24 and split.trainers == 16
+
+
+def test_a_generator_of_several_gpus_shares_none() -> None:
+    assert colocated(load_config("gemma-2-27b-it"), 24) == []
+
+
+def test_roles_that_take_turns_fit_on_the_gpus_that_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    split, recipe = Split("colocated", 6, 2, 8, 8), load_config("gemma-2-9b-it")
+    config = load_config("gemma-2-9b-it", overrides=split.settings(recipe))
+    resources = {"CPU": 32.0, "GPU": 8.0}
+    check_cluster(config, resources)
+    check_cluster(load_config("gemma-2-9b-it", overrides=[*split.settings(recipe), *AT_ONCE]), resources)
+    monkeypatch.setattr(pools, "most_resources", lambda: resources)
+    assert (pools.room(config, "generators"), pools.room(config, "rankers")) == (6, 2)
+    # However many are wanted, the other pool keeps a GPU.
+    many = load_config("gemma-2-9b-it", overrides=[*split.settings(recipe), "generators.max=20", "rankers.max=20"])
+    assert (pools.room(many, "generators"), pools.room(many, "rankers")) == (7, 7)
+    with pytest.raises(ClusterError, match=r"training.workers is 8.* has 7 GPUs"):
+        check_cluster(config, {"CPU": 32.0, "GPU": 7.0})
+    with pytest.raises(ClusterError, match=r"needs 16 GPUs.*jobs/plan.py"):
+        check_cluster(load_config("gemma-2-9b-it", overrides=[*split.settings(recipe)[:4], *AT_ONCE]), resources)
+
+
+def test_roles_without_gpus_are_given_none() -> None:
+    assert not any("gpus" in setting for setting in Split("colocated", 1, 1, 2, 2).settings(load_config()))
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict]:
@@ -163,6 +192,7 @@ def test_a_sweep_prints_and_plots_how_it_scales(capsys: pytest.CaptureFixture[st
         (["--sweep", "gpu=8"], ["gpus=8,16,32,64"]),
         (["--gpu", "H1000"], ["H1000", "H100-80GB"]),
         (["--gpus", "1"], ["--gpus 1", "2 at least"]),
+        (["--gpus", "3", "--recipe", "gemma-2-27b-it"], ["--gpus 3", "a generator of 2", "4 at least"]),
         (["--recipe", "gemma"], ["gemma-2-9b-it"]),
     ],
 )

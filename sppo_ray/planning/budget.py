@@ -48,7 +48,7 @@ class Budget:
             "fits": self.fits,
             "gpu": {"name": self.device.name, "memory_gib": self.device.memory_gib, "count": self.split.devices},
             "placement": self.split.placement,
-            "settings": self.split.settings,
+            "settings": self.split.settings(self.config),
             **{role: self._role(role, count) for role, count in counts.items()},
             "work": vars(self.work),
             "rates": self.rates.row(),
@@ -110,8 +110,11 @@ def budget(
     Raises `ConfigError` where there are too few devices for any split, or a model's shape or the prompts are not known.
     """
     parallel = config.generation.tensor_parallel
-    if devices <= parallel:
-        raise ConfigError(f"--gpus {devices}: a generator of {parallel} and a ranker need {parallel + 1} at least")
+    least, needed = 2, "a generator and a ranker"
+    if parallel > 1:  # it is never colocated
+        least, needed = parallel + 2, f"a generator of {parallel}, a ranker and a trainer"
+    if devices < least:
+        raise ConfigError(f"--gpus {devices}: {needed} need {least} at least")
     planner = Planner(config, device, shapes(config), work(config), rates)
     ways = {"colocated": splits.colocated(config, devices), "disaggregated": splits.disaggregated(config, devices)}
     alternatives = {name: planner.best(some) for name, some in ways.items() if some}

@@ -13,6 +13,12 @@ from sppo_ray.planning.rates import ENGINE_START, STORAGE, TRAINER_START, Rates
 from sppo_ray.planning.shapes import Shape
 from sppo_ray.planning.work import Work
 
+# Shares of a GPU with which Ray puts one engine and one train worker on each. Together they are a whole one: Ray fills up
+# what is in use first, so each worker lands beside an engine. Ray chooses a node by the sum of what its GPUs have left:
+# only with more than n / (n + 1) each do n engines leave a node of n without room for one more. 0.95 is enough for n = 18.
+ENGINE_SHARE = 0.95
+TRAINER_SHARE = 0.05
+
 
 @dataclass(frozen=True)
 class Split:
@@ -28,11 +34,13 @@ class Split:
     def colocated(self) -> bool:
         return self.placement == "colocated"
 
-    @property
-    def settings(self) -> list[str]:
-        """It, as the overrides that a run takes."""
+    def settings(self, config: Config) -> list[str]:
+        """It, as the overrides that a run takes. Colocated roles that use GPUs take a share of one."""
         pools = [f"{name}.max={count}" for name, count in (("generators", self.generators), ("rankers", self.rankers))]
-        return [f"placement={self.placement}", f"training.workers={self.trainers}", *pools]
+        shares = {"generators": ENGINE_SHARE, "rankers": ENGINE_SHARE, "training": TRAINER_SHARE}
+        shared = [name for name in shares if self.colocated and getattr(config, name).gpus]
+        gpus = [f"{name}.gpus={shares[name]}" for name in shared]
+        return [f"placement={self.placement}", f"training.workers={self.trainers}", *pools, *gpus]
 
     def row(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,13 +87,14 @@ def run_seconds(config: Config, shape: Shape, work: Work, seconds: Seconds) -> f
 
 
 def colocated(config: Config, devices: int) -> list[Split]:
-    """Every way to divide the devices between generators and rankers; as many as can share a batch train."""
+    """Every way to divide the devices between generators and rankers; as many as can share a batch train.
+
+    None with tensor parallelism: a generator of several devices takes whole ones from Ray.
+    """
+    if config.generation.tensor_parallel > 1:
+        return []
     workers = max(n for n in worker_counts(config) if n <= devices)
-    parallel = config.generation.tensor_parallel
-    return [
-        Split("colocated", (devices - rankers) // parallel, rankers, workers, devices)
-        for rankers in range(1, devices - parallel + 1)
-    ]
+    return [Split("colocated", devices - rankers, rankers, workers, devices) for rankers in range(1, devices)]
 
 
 def disaggregated(config: Config, devices: int) -> list[Split]:

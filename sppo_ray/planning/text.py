@@ -36,7 +36,7 @@ def lines(budget: Budget) -> list[str]:
         chosen = " <- best" if one == split else ""
         found.append(f"{name}: {shares}: {_stages(seconds)}{chosen}")
     found += [
-        f"settings of the best: {' '.join(split.settings)}",
+        f"settings of the best: {' '.join(split.settings(budget.config))}",
         f"the run: {hours(budget.run_seconds)}, {split.devices * budget.run_seconds / 3600:,.0f} GPU-hours"
         + ("" if budget.cost is None else f", {budget.cost:,.0f} USD"),
         f"storage: {_gigabytes(budget.storage)}",
