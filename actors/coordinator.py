@@ -6,22 +6,22 @@ In: pools, a ledger with the prompts of each iteration, the base model. Out: pub
 import asyncio
 import os
 import time
-from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import ray
-from ray.data import DataContext
 
 from actors.blocks import Stages
+from actors.board import Board
 from actors.evaluation import compare_held_out, sample_held_out
-from actors.pipeline import scored_blocks, training_pairs
+from actors.pipeline import score, training_pairs
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, RunFailed, RunStopped, SppoError
 from sppo_ray.evaluation import Rule
 from sppo_ray.ledger import Ledger
-from sppo_ray.progress import RunStatus, StepNumbers, new_stages
-from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.progress import StepNumbers
+from sppo_ray.records import Snapshot
 from sppo_ray.report import iteration_report, run_warnings, write_run_report
 from sppo_ray.trackers import Trackers
 
@@ -31,31 +31,21 @@ STOP_SECONDS = 60.0  # that a trainer has to reach its next step and write a che
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class Coordinator:
+class Coordinator(Board):
     def __init__(self, config: Config, ledger: Ledger, base: Snapshot, rule: Rule | None) -> None:
+        super().__init__(config.iterations)
         self._config = config
         self._ledger = ledger
         self._base = base
         # At Ray's default every report of a checkpoint waits up to two seconds.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-        os.environ.setdefault(
-            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0"
-        )  # a process more; the train loop has no use for it
-        DataContext.get_current().enable_progress_bars = False  # the driver prints progress in lines
+        # A process more, whose notices the train loop has no use for.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         self._rule = rule
-        self._status = RunStatus(iterations=config.iterations)
         self._pools: dict[str, Any] = {}
         self._serving: Snapshot = base  # what the generators are to hold
         self._asleep = False
-        self._judged: set[tuple[int, int]] = set()
-        self._granted = 0  # the last optimizer step of this iteration that a train worker may take
-        self._advance: dict[str, float] = {}  # what publishing took, and when it was done
-        # One trainer for all iterations that are left, unless it shares its devices with the engines.
-        self._trainer: asyncio.Task[None] | None = None
-        self._trainer_starts: Counter[int] = Counter()  # by iteration
-        self._published: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
-        self._stopping = False
-        self._news = asyncio.Condition()
+        self._work: list[asyncio.Task[None]] = []
         self._end: asyncio.Future[None]  # what ends the run before its time
 
     def __repr__(self) -> str:
@@ -77,25 +67,61 @@ class Coordinator:
             finished.result()
 
     async def _iterations(self, stages: Stages) -> None:
-        done, published = await asyncio.to_thread(self._ledger.resume)
-        snapshot = published or self._base
+        done, snapshot = await asyncio.to_thread(self._ledger.resume)
+        reference = snapshot or self._base
+        # Published when the run was cut off, but not evaluated yet.
+        published = await asyncio.to_thread(self._ledger.verified_snapshot, done + 1)
+        self._start_work(stages, range(done + (2 if published else 1), self._config.iterations + 1))
         self._status.phase = "starting engines"
-        await self._open(snapshot)
+        await self._open(reference)
         if done == 0:
             self._status.phase = "evaluating the base"
-            await sample_held_out(stages, 0, snapshot)
+            await sample_held_out(stages, 0, reference)
         for iteration in range(done + 1, self._config.iterations + 1):
-            snapshot = await self._iterate(stages, iteration, snapshot)
-        if self._trainer is not None:
-            await self._trainer
+            reference = await self._iterate(stages, iteration, reference, published)
+            published = None
+        await asyncio.gather(*self._work)
         self._status.phase = "finished"
 
-    async def _iterate(self, stages: Stages, iteration: int, reference: Snapshot) -> Snapshot:
+    def _start_work(self, stages: Stages, iterations: range) -> None:
+        """Start sampling, judging and training, while the engines start: each waits until its iteration begins."""
+        if iterations:
+            self._work.append(self._start(score, stages, iterations))
+        if iterations and self._config.placement == "disaggregated":
+            self._work.append(self._start_trainer(stages, iterations))
+
+    def _start_trainer(self, stages: Stages, iterations: range) -> asyncio.Task[None]:
+        """Have these iterations trained, each as soon as its pairs are judged; the task ends after the last one."""
+        # Who is handed a coordinator loads its class and what that names: this would be torch, in every stage and pool.
+        from actors.trainer import Job, fit
+
+        job = Job(self._config, self._ledger, self._base, iterations, stages.coordinator)
+
+        def train() -> None:
+            fit(job, {t: training_pairs(stages, t, len(self._ledger.prompts(t))) for t in iterations})
+
+        return self._start(train)
+
+    def _start(self, work: Callable[..., None], *arguments: Any) -> asyncio.Task[None]:
+        """Work in a thread, whose failure ends the run."""
+
+        async def watched() -> None:
+            try:
+                await asyncio.to_thread(work, *arguments)
+            except Exception as error:
+                own = _own(error)
+                await self.fail(own)
+                raise own from error
+
+        return asyncio.create_task(watched())
+
+    async def _iterate(
+        self, stages: Stages, iteration: int, reference: Snapshot, published: Snapshot | None
+    ) -> Snapshot:
         started = time.time()
-        prompts = self._ledger.prompts(iteration)
-        self._begin(iteration, len(prompts))
-        snapshot = await asyncio.to_thread(self._ledger.verified_snapshot, iteration)
-        snapshot = snapshot or await self._train(stages, iteration, reference, prompts)
+        self._steps_before = sum(report["steps"] for report in self._ledger.reports())
+        await self.begin(iteration, len(self._ledger.prompts(iteration)), reference.name)
+        snapshot = published or await self._train(stages, iteration)
         self._status.phase = "loading the new policy"
         trained = time.time()
         await self._open(snapshot)
@@ -116,69 +142,24 @@ class Coordinator:
         await asyncio.to_thread(self._ledger.prune, self._config.storage.keep_snapshots, snapshot)
         return snapshot
 
-    def _begin(self, iteration: int, prompts: int) -> None:
-        self._granted, self._advance = 0, {}
-        self._steps_before = sum(report["steps"] for report in self._ledger.reports())
-        self._status.iteration, self._status.stages = iteration, new_stages(prompts)
-        self._status.step, self._status.set_aside = None, 0
-        self._count_restarts()
-
-    async def _train(self, stages: Stages, iteration: int, reference: Snapshot, prompts: list[Prompt]) -> Snapshot:
+    async def _train(self, stages: Stages, iteration: int) -> Snapshot:
         """Sample, judge and train: at the same time, or one after the other on the same devices."""
         if self._config.placement == "colocated":
             self._status.phase = "sampling, judging"
-            await self._score(stages, iteration, reference, prompts)
+            await self._until(self._scored)
+            await self._rest()
             await self._sleep()
             self._status.phase = "training"
             # Its processes end with the iteration: only then is all of the devices' memory free for the engines.
             await self._start_trainer(stages, range(iteration, iteration + 1))
         else:
             self._status.phase = "sampling, judging, training"
-            if self._trainer is None:
-                self._trainer = self._start_trainer(stages, range(iteration, self._config.iterations + 1))
-            scoring = self._score(stages, iteration, reference, prompts)
-            await asyncio.gather(self._until_published(iteration, self._trainer), scoring)
+            await self._until(self._scored)
+            await self._rest()
+            await self._until(lambda: iteration in self._published)
         snapshot = self._ledger.snapshot(iteration)
         assert snapshot is not None
         return snapshot
-
-    def _start_trainer(self, stages: Stages, iterations: range) -> asyncio.Task[None]:
-        """Have these iterations trained, each as soon as its pairs are judged; the task ends after the last one."""
-        # Who is handed a coordinator loads its class and what that names: this would be torch, in every stage and pool.
-        from actors.trainer import Job, fit
-
-        job = Job(self._config, self._ledger, self._base, iterations, stages.coordinator)
-
-        def train() -> None:
-            fit(job, {t: training_pairs(stages, t, len(self._ledger.prompts(t))) for t in iterations})
-
-        return asyncio.create_task(asyncio.to_thread(train))
-
-    async def _until_published(self, iteration: int, trainer: asyncio.Task[None]) -> None:
-        """Return when the trainer has published an iteration's policy. Raises what ended it before."""
-        published = asyncio.create_task(self._published[iteration].wait())
-        await asyncio.wait({trainer, published}, return_when=asyncio.FIRST_COMPLETED)
-        published.cancel()
-        if trainer.done():
-            trainer.result()
-
-    async def _score(self, stages: Stages, iteration: int, snapshot: Snapshot, prompts: list[Prompt]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def score() -> None:
-            for block in scored_blocks(stages, iteration, snapshot.name, len(prompts)):
-                asyncio.run_coroutine_threadsafe(self._tell(iteration, block), loop).result()
-
-        try:
-            await asyncio.to_thread(score)
-        except Exception as error:
-            raise _own(error) from error
-        await asyncio.gather(*(pool.rest.remote() for pool in self._pools.values()))
-
-    async def _tell(self, iteration: int, block: int) -> None:
-        async with self._news:
-            self._judged.add((iteration, block))
-            self._news.notify_all()
 
     # The pools
 
@@ -188,6 +169,9 @@ class Coordinator:
 
     async def _open_pool(self, name: str) -> None:
         await self._pools[name].open.remote(self._serving if name == "generators" else None)
+
+    async def _rest(self) -> None:
+        await asyncio.gather(*(pool.rest.remote() for pool in self._pools.values()))
 
     async def _sleep(self) -> None:
         self._asleep = True
@@ -216,14 +200,6 @@ class Coordinator:
 
     # Called by the stages and by the trainer
 
-    async def judged(self, iteration: int, block: int) -> None:
-        """Return when a block of an iteration is judged."""
-        async with self._news:
-            await self._news.wait_for(lambda: (iteration, block) in self._judged)
-
-    async def progress(self, stage: str, count: int) -> None:
-        self._status.stages[stage].add(count)
-
     async def set_aside(self, iteration: int) -> None:
         """Count the prompts that were set aside, and end the run if they are too many."""
         prompts = self._ledger.set_aside(iteration)
@@ -237,50 +213,18 @@ class Coordinator:
                 )
             )
 
-    async def training(self, iteration: int) -> None:
-        self._trainer_starts[iteration] += 1
-        self._count_restarts()
-
-    def _count_restarts(self) -> None:
-        self._status.trainer_restarts = max(0, self._trainer_starts[self._status.iteration] - 1)
-
-    async def may_step(self, step: int) -> bool:
-        """Whether a train worker may take an optimizer step; waits while the run is paused. False: the run is to stop.
-
-        All workers get the same answer for a step, or some would wait in a collective operation for the others.
-        """
-        async with self._news:
-            await self._news.wait_for(lambda: step <= self._granted or self._stopping or not self._status.paused)
-        if step > self._granted and self._stopping:
-            return False
-        self._granted = max(self._granted, step)
-        return True
-
     async def trained(self, numbers: StepNumbers, pairs: int) -> None:
-        self._status.stages["train"].reach(pairs)
-        self._status.step = numbers.row()
+        await super().trained(numbers, pairs)
         self._trackers.log(
             self._steps_before + numbers.step, {f"train/{name}": value for name, value in numbers.row().items()}
         )
 
-    async def publishing(self) -> None:
-        self._status.phase = "publishing"
-
-    async def advanced(self, seconds: dict[str, float]) -> None:
-        self._advance = seconds | {"done": time.time()}
-
-    async def published(self, iteration: int) -> None:
-        self._published[iteration].set()
-
-    async def fail(self, error: SppoError) -> None:
+    async def fail(self, error: BaseException) -> None:
         """End the run with this error."""
         if not self._end.done():
             self._end.set_exception(error)
 
     # Called by people, through the driver or the gateway
-
-    async def status(self) -> RunStatus:
-        return self._status
 
     async def pause(self) -> None:
         """Start no block and no optimizer step any more, until `resume`; those in progress end."""
@@ -288,16 +232,14 @@ class Coordinator:
         await asyncio.gather(*(pool.pause.remote() for pool in self._pools.values()))
 
     async def resume(self) -> None:
-        async with self._news:
-            self._status.paused = False
-            self._news.notify_all()
+        self._status.paused = False
+        await self._tell()
         await asyncio.gather(*(pool.resume.remote() for pool in self._pools.values()))
 
     async def stop(self) -> None:
         """End the run in order: blocks in progress are finished, the trainer writes a checkpoint."""
-        async with self._news:
-            self._stopping = True
-            self._news.notify_all()
+        self._stopping = True
+        await self._tell()
         self._status.phase = "stopping"
         await asyncio.gather(*(pool.pause.remote() for pool in self._pools.values()))
         self._late = asyncio.create_task(self._stop_late())

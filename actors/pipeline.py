@@ -4,16 +4,16 @@ In: the prompts of an iteration, in blocks. Out: blocks of the ledger; rows of t
 They meet in the ledger, so that sampling starts before the trainer is up and never waits for it.
 """
 
-from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from actors.blocks import Stages, judge_block, sample_block
 from sppo_ray.config import Config
+from sppo_ray.ledger import Ledger
 from sppo_ray.pairing import filler, pair
 from sppo_ray.records import Candidates, Judged, Pair, Prompt, to_table
 
@@ -21,38 +21,37 @@ PAIR_CALLS = 8  # shares that wait for their prompts or are read ahead
 
 
 class Generate:
-    """Has each block of prompts sampled, unless the ledger has it already. Gives the block's number on."""
+    """Has each block of prompts sampled, unless the ledger has it already, as soon as its iteration begins."""
 
-    def __init__(self, stages: Stages, iteration: int, snapshot: str) -> None:
-        self._stages, self._iteration, self._snapshot = stages, iteration, snapshot
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
 
     async def __call__(self, table: pa.Table) -> Any:
-        block, config = _number(table), self._stages.config
-        path = self._stages.ledger.block(Candidates, self._iteration, block)
-        prompts = self._prompts[block * config.block : (block + 1) * config.block]
-        if not self._stages.ledger.has(path):
-            count = config.generation.candidates
-            await sample_block(self._stages, self._iteration, path, prompts, count, self._snapshot)
-        self._stages.coordinator.progress.remote("generate", len(prompts))
+        iteration, block = _item(table)
+        stages, each = self._stages, self._stages.config.block
+        snapshot = await stages.coordinator.sampling.remote(iteration)
+        path = stages.ledger.block(Candidates, iteration, block)
+        prompts = _prompts(stages.ledger, iteration)[block * each : (block + 1) * each]
+        if not stages.ledger.has(path):
+            await sample_block(stages, iteration, path, prompts, stages.config.generation.candidates, snapshot)
+        await stages.coordinator.done.remote("generate", iteration, block, len(prompts))
         yield table
-
-    @cached_property
-    def _prompts(self) -> list[Prompt]:
-        return self._stages.ledger.prompts(self._iteration)
 
 
 class Judge:
-    """Has each block of candidates judged, unless the ledger has it already. Gives the block's number on."""
+    """Has each block of candidates judged, unless the ledger has it already."""
 
-    def __init__(self, stages: Stages, iteration: int, prompts: int) -> None:
-        self._stages, self._iteration, self._prompts = stages, iteration, prompts
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
 
     async def __call__(self, table: pa.Table) -> Any:
-        block, each = _number(table), self._stages.config.block
-        paths = [self._stages.ledger.block(kind, self._iteration, block) for kind in (Candidates, Judged)]
-        if not self._stages.ledger.has(paths[1]):
-            await judge_block(self._stages, self._iteration, *paths)
-        self._stages.coordinator.progress.remote("judge", min(each, self._prompts - block * each))
+        iteration, block = _item(table)
+        stages, each = self._stages, self._stages.config.block
+        paths = [stages.ledger.block(kind, iteration, block) for kind in (Candidates, Judged)]
+        if not stages.ledger.has(paths[1]):
+            await judge_block(stages, iteration, *paths)
+        prompts = min(each, len(_prompts(stages.ledger, iteration)) - block * each)
+        await stages.coordinator.done.remote("judge", iteration, block, prompts)
         yield table
 
 
@@ -92,19 +91,23 @@ class Pairs:
         return [prompt.prompt_id for prompt in self._stages.ledger.prompts(self._iteration)]
 
 
-def scored_blocks(stages: Stages, iteration: int, snapshot: str, prompts: int) -> Iterator[int]:
-    """Have all prompts of an iteration sampled and judged; yields the number of each block as soon as it is judged."""
+def score(stages: Stages, iterations: range) -> None:
+    """Have all prompts of these iterations sampled and judged, each iteration as soon as the coordinator begins it."""
+    DataContext.get_current().enable_progress_bars = False  # the driver prints progress in lines
+    blocks = [
+        {"iteration": iteration, "number": block}
+        for iteration in iterations
+        for block in range(-(-len(stages.ledger.prompts(iteration)) // stages.config.block))
+    ]
     pools = stages.config.generators, stages.config.rankers
     dataset = (
-        _numbers(-(-prompts // stages.config.block))
-        .map_batches(
-            Generate, fn_constructor_args=(stages, iteration, snapshot), **_stage(pools[0].max * pools[0].blocks)
-        )
-        .map_batches(Judge, fn_constructor_args=(stages, iteration, prompts), **_stage(pools[1].max * pools[1].blocks))
+        ray.data.from_items(blocks, override_num_blocks=len(blocks))
+        .map_batches(Generate, fn_constructor_args=(stages,), **_stage(pools[0].max * pools[0].blocks))
+        .map_batches(Judge, fn_constructor_args=(stages,), **_stage(pools[1].max * pools[1].blocks))
     )
-    dataset.set_name(f"iteration-{iteration}-score")
-    for row in dataset.iter_rows():
-        yield row["number"]
+    dataset.set_name("score")
+    for _ in dataset.iter_rows():
+        pass
 
 
 def training_pairs(stages: Stages, iteration: int, prompts: int) -> Dataset:
@@ -113,9 +116,9 @@ def training_pairs(stages: Stages, iteration: int, prompts: int) -> Dataset:
     With the order preserved, Ray deals such blocks to the workers in turn: batch n is rows n * batch_size and on.
     """
     shares = steps_an_epoch(stages.config, prompts) * stages.config.training.workers
-    dataset = _numbers(shares).map_batches(
-        Pairs, fn_constructor_args=(stages, iteration, prompts), **_stage(PAIR_CALLS)
-    )
+    # A block for each number, made here: `range` and `from_arrow` would wait for a CPU to be free.
+    numbers = ray.data.from_items([{"number": number} for number in range(shares)], override_num_blocks=shares)
+    dataset = numbers.map_batches(Pairs, fn_constructor_args=(stages, iteration, prompts), **_stage(PAIR_CALLS))
     dataset.set_name(f"iteration-{iteration}-train")
     return dataset
 
@@ -130,13 +133,17 @@ def share_size(config: Config) -> int:
     return config.training.batch_size // config.training.workers
 
 
-def _numbers(count: int) -> Dataset:
-    """A block for each of the numbers 0 to count - 1, made here: `range` and `from_arrow` would wait for a CPU to be free."""
-    return ray.data.from_items([{"number": number} for number in range(count)], override_num_blocks=count)
-
-
 def _number(table: pa.Table) -> int:
     return int(table["number"][0].as_py())
+
+
+def _item(table: pa.Table) -> tuple[int, int]:
+    return int(table["iteration"][0].as_py()), _number(table)
+
+
+@lru_cache(maxsize=1)
+def _prompts(ledger: Ledger, iteration: int) -> list[Prompt]:
+    return ledger.prompts(iteration)
 
 
 def _stage(calls: int) -> dict[str, Any]:

@@ -1,20 +1,18 @@
 """An iteration's two datasets on pools of fakes, for what is measured without a model.
 
-In: a configuration, prompts, how long a block takes. Out: `Stages` whose coordinator is a `Board`.
+In: a configuration, prompts, how long a block takes. Out: `Stages` whose coordinator is a `Board` alone.
 """
 
-import asyncio
 import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.data import DataContext
 
 from actors import generator, ranker
 from actors.blocks import Stages
-from actors.pipeline import scored_blocks
+from actors.board import Board
 from actors.pool import Pool
 from sppo_ray.config import Config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
@@ -47,30 +45,8 @@ class SerialJudge(FakeJudge):
             return super().compare(*texts)
 
 
-@ray.remote(num_cpus=0)
-class Board:
-    """Stands where the coordinator stands: it knows which blocks are judged."""
-
-    def __init__(self) -> None:
-        self._judged: set[int] = set()
-        self._news = asyncio.Condition()
-
-    async def progress(self, stage: str, count: int) -> None:
-        pass
-
-    async def tell(self, block: int) -> None:
-        async with self._news:
-            self._judged.add(block)
-            self._news.notify_all()
-
-    async def judged(self, iteration: int, block: int) -> None:
-        async with self._news:
-            await self._news.wait_for(lambda: block in self._judged)
-
-
 def open_stages(config: Config, folder: Path, prompts: list[Prompt], sampling: float, judging: float) -> Stages:
     """sampling, judging: seconds that a block takes. Returns when every member serves."""
-    DataContext.get_current().enable_progress_bars = False
     ledger = Ledger(folder)
     ledger.write_prompts(1, prompts)
     start_generator = partial(generator.start, config, partial(SerialGenerator, BASE, sampling), ledger)
@@ -80,13 +56,7 @@ def open_stages(config: Config, folder: Path, prompts: list[Prompt], sampling: f
         Pool.remote("ranker", start_ranker, config.rankers),
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()], timeout=READY_SECONDS)
-    return Stages(config, ledger, pools[0], pools[1], Board.remote())
-
-
-def score(stages: Stages, prompts: list[Prompt]) -> None:
-    """Have all prompts sampled and judged, as the coordinator does."""
-    for block in scored_blocks(stages, 1, BASE.name, len(prompts)):
-        ray.get(stages.coordinator.tell.remote(block))
+    return Stages(config, ledger, pools[0], pools[1], ray.remote(num_cpus=0)(Board).remote())
 
 
 def some_prompts(count: int) -> list[Prompt]:

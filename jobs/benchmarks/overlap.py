@@ -13,9 +13,9 @@ import ray
 from ray.data import ExecutionOptions
 
 from actors.blocks import Stages
-from actors.pipeline import share_size, training_pairs
+from actors.pipeline import score, share_size, training_pairs
 from jobs.benchmarks import Ratio, at_most, start_ray
-from jobs.benchmarks._fakes import open_stages, score, some_prompts
+from jobs.benchmarks._fakes import BASE, open_stages, some_prompts
 from sppo_ray.config import load_config
 
 BLOCKS, BLOCK = 30, 20
@@ -47,17 +47,22 @@ def run() -> list[Ratio]:
 
 
 def measure(training: float) -> tuple[float, float]:
-    """Seconds until all is judged, and until all is trained too, with a trainer that takes so long a batch (0: none).
+    """Seconds from the beginning of an iteration until all is judged, and until all is trained too.
 
-    A trainer slower than sampling is not waited for.
+    training: seconds of a batch (0: no trainer); a trainer slower than sampling is not waited for. The iteration comes
+    after another of one block: what starts once a run has started.
     """
     config = load_config("playground", overrides=[f"block={BLOCK}", f"training.batch_size={BLOCK}", *SETTINGS])
     prompts = some_prompts(BLOCKS * BLOCK)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
-        stages = open_stages(config, Path(folder), prompts, SAMPLING, JUDGING)
+        stages = open_stages(config, Path(folder), prompts[:BLOCK], SAMPLING, JUDGING)
+        stages.ledger.write_prompts(2, prompts)
+        board = stages.coordinator
+        scoring = thread.submit(score, stages, range(1, 3))
+        readers = start_readers(stages, [BLOCK, len(prompts)], training) if training else []
+        ray.get([board.begin.remote(1, BLOCK, BASE.name), board.judged.remote(1, 0)])
         started = time.monotonic()
-        scoring = thread.submit(score, stages, prompts)
-        readers = start_readers(stages, len(prompts), training) if training else []
+        ray.get(board.begin.remote(2, len(prompts), BASE.name))
         scoring.result()
         scored = time.monotonic() - started
         if training < SAMPLING:
@@ -66,20 +71,23 @@ def measure(training: float) -> tuple[float, float]:
             for reader in readers:
                 ray.cancel(reader, force=True)
         trained = time.monotonic() - started
-        for actor in (stages.generators, stages.rankers, stages.coordinator):
+        for actor in (stages.generators, stages.rankers, board):
             ray.kill(actor)
     return scored, trained
 
 
-def start_readers(stages: Stages, prompts: int, seconds: float) -> list[Any]:
-    """The train workers' side of an iteration, as `actors.trainer.fit` sets it up, with a step that sleeps."""
-    dataset = training_pairs(stages, 1, prompts)
-    dataset.context.execution_options = ExecutionOptions(preserve_order=True)
-    shards = dataset.streaming_split(stages.config.training.workers, equal=True)
-    return [read.remote(shard, share_size(stages.config), seconds) for shard in shards]
+def start_readers(stages: Stages, prompts: list[int], seconds: float) -> list[Any]:
+    """The train workers' side of iterations, as `actors.trainer.fit` sets it up, with a step that sleeps."""
+    shards = []
+    for iteration, count in enumerate(prompts, start=1):
+        dataset = training_pairs(stages, iteration, count)
+        dataset.context.execution_options = ExecutionOptions(preserve_order=True)
+        shards.append(dataset.streaming_split(stages.config.training.workers, equal=True))
+    return [read.remote(several, share_size(stages.config), seconds) for several in zip(*shards, strict=True)]
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def read(shard: Any, size: int, seconds: float) -> None:
-    for _ in shard.iter_batches(batch_size=size, batch_format="pyarrow", prefetch_batches=1):
-        time.sleep(seconds)
+def read(shards: Any, size: int, seconds: float) -> None:
+    for shard in shards:
+        for _ in shard.iter_batches(batch_size=size, batch_format="pyarrow", prefetch_batches=1):
+            time.sleep(seconds)

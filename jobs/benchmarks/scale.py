@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import ray
 
+from actors.blocks import Stages
+from actors.pipeline import score
 from jobs.benchmarks import Ratio, at_least, at_most, start_ray
-from jobs.benchmarks._fakes import open_stages, score, some_prompts
+from jobs.benchmarks._fakes import BASE, open_stages, some_prompts
 from sppo_ray.config import Config, load_config
 
 SECONDS, BLOCK = 0.5, 20
@@ -51,7 +53,7 @@ def dispatch(size: int) -> tuple[float, Counter[str]]:
     with tempfile.TemporaryDirectory() as folder:
         stages = open_stages(configure(size, BLOCK), Path(folder), prompts, SECONDS, 0.0)
         before, started = cpu_seconds(), time.time()
-        score(stages, prompts)
+        score_all(stages, len(prompts))
         used = cpu_seconds() - before
         written = [path.stat().st_mtime for path in (Path(folder) / "iter-1" / "candidates").glob("*.parquet")]
         for actor in (stages.generators, stages.rankers, stages.coordinator):
@@ -63,6 +65,11 @@ def dispatch(size: int) -> tuple[float, Counter[str]]:
     return ROUNDS * SECONDS / busy, Counter({name: value / len(prompts) for name, value in used.items()})
 
 
+def score_all(stages: Stages, prompts: int) -> None:
+    ray.get(stages.coordinator.begin.remote(1, prompts, BASE.name))
+    score(stages, range(1, 2))
+
+
 def memory() -> tuple[int, float, list[int]]:
     """Bytes a prompt, and the growth, of the processes around the engines from few prompts to many."""
     sizes = []
@@ -70,7 +77,7 @@ def memory() -> tuple[int, float, list[int]]:
         prompts = some_prompts(count)
         with tempfile.TemporaryDirectory() as folder:
             stages = open_stages(configure(2, 100, "generation.candidates=2"), Path(folder), prompts, 0.0, 0.0)
-            score(stages, prompts)
+            score_all(stages, len(prompts))
             sizes.append(sum(p.memory_info().rss for p in processes() if name_of(p) in OURS))
             for actor in (stages.generators, stages.rankers, stages.coordinator):
                 ray.kill(actor)

@@ -21,7 +21,8 @@ import ray
 
 from actors import generator, ranker
 from actors.blocks import Stages
-from actors.pipeline import scored_blocks
+from actors.board import Board
+from actors.pipeline import score
 from actors.pool import Pool
 from jobs.benchmarks import Ratio
 from sppo_ray.config import Config, load_config
@@ -68,13 +69,6 @@ class Cluster:
 
 
 CLUSTERS = [Cluster(8, 128, 2, 80.0), Cluster(64, 128, 2, 80.0), Cluster(256, 32, 1, 120.0)]
-
-
-@ray.remote(num_cpus=0)
-class Counter:
-    """Stands where the coordinator stands."""
-
-    async def progress(self, stage: str, count: int) -> None: ...
 
 
 def run() -> list[Ratio]:
@@ -144,14 +138,19 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
         Pool.remote("ranker", partial(ranker.start, config, judge, ledger), config.rankers),
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
-    stages = Stages(config, ledger, pools[0], pools[1], Counter.remote())
+    board = ray.remote(num_cpus=0)(Board).remote()
+    scoring = threading.Thread(target=score, args=(Stages(config, ledger, pools[0], pools[1], board), range(1, 2)))
+    scoring.start()
     started = time.monotonic()
+    ray.get(board.begin.remote(1, len(prompts), BASE.name))
     threading.Thread(target=kill, args=(pools[0],), daemon=True).start()
     trained = started + seconds["start_trainers"]
-    for _ in scored_blocks(stages, 1, BASE.name, len(prompts)):
+    for block in range(-(-len(prompts) // config.block)):
+        ray.get(board.judged.remote(1, block))
         trained = max(trained, time.monotonic()) + seconds["train"]
-    for pool in pools:
-        ray.kill(pool)
+    scoring.join()
+    for actor in (*pools, board):
+        ray.kill(actor)
     return trained - started
 
 

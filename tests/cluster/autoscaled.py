@@ -13,7 +13,8 @@ from typing import Any
 import ray
 
 from actors import generator, ranker
-from actors.pipeline import Stages
+from actors.blocks import Stages
+from actors.board import Board
 from actors.placement import role_options
 from actors.pool import Pool
 from actors.preflight import preflight
@@ -21,7 +22,8 @@ from sppo_ray.config import load_config
 from sppo_ray.errors import ClusterError
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
-from tests.cluster.test_pipeline import BASE, PROMPTS, Counter, score
+from sppo_ray.records import Judged
+from tests.cluster.test_pipeline import BASE, PROMPTS, score_all
 
 ROLES = [
     *("generators.gpus=1", "generators.max=2", "rankers.gpus=1", "training.gpus=1", "training.workers=2"),
@@ -43,9 +45,14 @@ def main(address: str, folder: Path) -> None:
     }
     pools = [Pool.remote(name, start, getattr(CONFIG, name)) for name, start in starts.items()]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
-    blocks = score(Stages(CONFIG, ledger, *pools, Counter.remote()))
+    score_all(Stages(CONFIG, ledger, *pools, ray.remote(num_cpus=0)(Board).remote()))
     roles = {name: sorted(set((folder / name).read_text().split())) for name in starts}
-    found = {"blocks": sorted(blocks), "trainers": ray.get(trainers), **roles, "not ready": not_ready(folder / "run")}
+    found = {
+        "blocks": len(ledger.blocks(Judged, 1)),
+        "trainers": ray.get(trainers),
+        **roles,
+        "not ready": not_ready(folder / "run"),
+    }
     print(json.dumps(found), flush=True)
 
 

@@ -19,7 +19,8 @@ from ray.cluster_utils import Cluster
 
 from actors import generator, ranker
 from actors.blocks import Stages
-from actors.pipeline import scored_blocks
+from actors.board import Board
+from actors.pipeline import score
 from actors.pool import Pool
 from actors.pools import room
 from sppo_ray.config import load_config
@@ -40,13 +41,6 @@ PROMPTS = [Prompt(f"p{number:03d}", f"prompt {number}", [1, 2, number]) for numb
 BLOCK_SECONDS = 1.0
 
 
-@ray.remote(num_cpus=0)
-class Counter:
-    """Stands where the coordinator stands."""
-
-    async def progress(self, stage: str, count: int) -> None: ...
-
-
 def main(folder: Path) -> dict[str, Any]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
@@ -64,8 +58,10 @@ def main(folder: Path) -> dict[str, Any]:
             Pool.remote("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), CONFIG.rankers),
         ]
         ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
-        stages = Stages(CONFIG, ledger, pools[0], pools[1], Counter.remote())
-        work = threading.Thread(target=lambda: list(scored_blocks(stages, 1, "iter-0", len(PROMPTS))))
+        board = ray.remote(num_cpus=0)(Board).remote()
+        ray.get(board.begin.remote(1, len(PROMPTS), "iter-0"))
+        stages = Stages(CONFIG, ledger, pools[0], pools[1], board)
+        work = threading.Thread(target=score, args=(stages, range(1, 2)))
         work.start()
         until(lambda: ray.get(pools[0].status.remote()).members[0].load == 2)
         node = cluster.add_node(num_cpus=2)

@@ -1,6 +1,6 @@
 """The two datasets of an iteration on a real cluster with fake engines: every pair once, in the order of the prompts."""
 
-import asyncio
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from ray.data import DataContext, ExecutionOptions
 
 from actors import generator, ranker
 from actors.blocks import Stages
-from actors.pipeline import scored_blocks, training_pairs
+from actors.board import Board
+from actors.pipeline import score, training_pairs
 from actors.pool import Pool
 from sppo_ray.config import Pool as Settings
 from sppo_ray.config import load_config
@@ -28,28 +29,6 @@ POOL = Settings()
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [1, 2, number]) for number in range(10)]
 
 
-@ray.remote(num_cpus=0)
-class Counter:
-    """Stands where the coordinator stands: counts, and lets pairs through as soon as their block is judged."""
-
-    def __init__(self) -> None:
-        self.counts = {"generate": 0, "judge": 0}
-        self.blocks: set[int] = set()
-
-    async def progress(self, stage: str, count: int) -> None:
-        self.counts[stage] += count
-
-    async def tell(self, block: int) -> None:
-        self.blocks.add(block)
-
-    async def judged(self, iteration: int, block: int) -> None:
-        while block not in self.blocks:
-            await asyncio.sleep(0.05)
-
-    async def totals(self) -> dict[str, int]:
-        return self.counts
-
-
 @pytest.fixture
 def stages(tmp_path: Path) -> Stages:
     ledger = Ledger(tmp_path)
@@ -59,15 +38,12 @@ def stages(tmp_path: Path) -> Stages:
         Pool.remote("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), POOL),
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
-    return Stages(CONFIG, ledger, *pools, Counter.remote())
+    return Stages(CONFIG, ledger, *pools, ray.remote(num_cpus=0)(Board).remote())
 
 
-def score(stages: Stages) -> list[int]:
-    done = []
-    for block in scored_blocks(stages, 1, "iter-0", len(PROMPTS)):
-        ray.get(stages.coordinator.tell.remote(block))
-        done.append(block)
-    return done
+def score_all(stages: Stages) -> None:
+    ray.get(stages.coordinator.begin.remote(1, len(PROMPTS), "iter-0"))
+    score(stages, range(1, 2))
 
 
 def shares(stages: Stages) -> list[list[Any]]:
@@ -86,7 +62,7 @@ def read(split: Any) -> list[list[tuple[str, float]]]:
 
 
 def test_every_prompt_becomes_one_pair_in_order(stages: Stages) -> None:
-    assert sorted(score(stages)) == [0, 1, 2]
+    score_all(stages)
     first, second = shares(stages)
 
     # Batches of 4 for two workers: rows 0-1 | 2-3, then 4-5 | 6-7, then 8-9 and a share of filler of weight 0.
@@ -98,7 +74,7 @@ def test_every_prompt_becomes_one_pair_in_order(stages: Stages) -> None:
 
 
 def test_judged_rows_hold_comparisons_win_rates_and_the_pair(stages: Stages) -> None:
-    score(stages)
+    score_all(stages)
     rows = [row for block in range(3) for row in stages.ledger.judged(1, block)]
 
     assert [row.prompt_id for row in rows] == [prompt.prompt_id for prompt in PROMPTS]
@@ -110,9 +86,11 @@ def test_judged_rows_hold_comparisons_win_rates_and_the_pair(stages: Stages) -> 
 
 
 def test_what_the_ledger_has_is_not_computed_again(stages: Stages) -> None:
-    score(stages)
+    score_all(stages)
     written = {path: path.stat().st_mtime_ns for path in stages.ledger.root.rglob("*.parquet")}
-    score(stages)
+    again = replace(stages, coordinator=ray.remote(num_cpus=0)(Board).remote())
+    score_all(again)
 
     assert {path: path.stat().st_mtime_ns for path in stages.ledger.root.rglob("*.parquet")} == written
-    assert ray.get(stages.coordinator.totals.remote()) == {"generate": 20, "judge": 20}
+    status = ray.get(again.coordinator.status.remote())
+    assert [status.stages[stage].done for stage in ("generate", "judge")] == [10, 10]
