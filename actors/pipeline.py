@@ -147,13 +147,15 @@ def _prompts(ledger: Ledger, iteration: int) -> list[Prompt]:
 
 
 def _stage(calls: int) -> dict[str, Any]:
-    """A light asynchronous stage: one actor with that many blocks in flight, which holds no resources of its own."""
+    """A light asynchronous stage: one actor with that many blocks in flight, which holds no resources of its own.
+
+    All that are in flight run: an actor takes waiting calls in any order, and blocks of the next iteration that wait for it
+    to begin would keep one of this iteration from ever running.
+    """
     return {
         "batch_size": None,
         "batch_format": "pyarrow",
         "zero_copy_batch": True,
         "num_cpus": 0,
-        "compute": ActorPoolStrategy(
-            size=1, max_tasks_in_flight_per_actor=calls + 1, max_concurrent_calls_per_actor=calls
-        ),
+        "compute": ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=calls, max_concurrent_calls_per_actor=calls),
     }

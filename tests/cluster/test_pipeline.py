@@ -1,5 +1,6 @@
 """The two datasets of an iteration on a real cluster with fake engines: every pair once, in the order of the prompts."""
 
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
 from sppo_ray.preference import win_rates
-from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.records import Candidates, Prompt, Snapshot
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -71,6 +72,19 @@ def test_every_prompt_becomes_one_pair_in_order(stages: Stages) -> None:
 
     assert first == [real(0, 1), real(4, 5), real(8, 9)]
     assert second == [real(2, 3), real(6, 7), [("", 0.0), ("", 0.0)]]
+
+
+def test_blocks_of_the_next_iteration_wait_and_keep_none_of_this_one_waiting(stages: Stages) -> None:
+    stages.ledger.write_prompts(2, PROMPTS)
+    stages.ledger.write_prompts(3, PROMPTS)
+    board = stages.coordinator
+    scoring = threading.Thread(target=score, args=(stages, range(1, 4)))
+    scoring.start()
+    for iteration in (1, 2, 3):
+        ray.get(board.begin.remote(iteration, len(PROMPTS), "iter-0"))
+        ray.get([board.judged.remote(iteration, block) for block in range(3)], timeout=60)
+        assert not stages.ledger.blocks(Candidates, iteration + 1)
+    scoring.join()
 
 
 def test_judged_rows_hold_comparisons_win_rates_and_the_pair(stages: Stages) -> None:
