@@ -23,7 +23,7 @@ from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
 
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number]) for number in range(16)]
-FIRST_GOAL, NEXT_GOAL = 2.0, 0.25  # times Ray Train's own
+FIRST_GOAL, NEXT_GOAL = 2.0, 0.33  # times Ray Train's own
 
 
 @ray.remote(num_cpus=0)

@@ -5,6 +5,7 @@ In: a Ray address, an empty folder. Out: one line of JSON: the blocks, and for e
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,11 +27,12 @@ from sppo_ray.records import Judged
 from tests.cluster.test_pipeline import BASE, PROMPTS, score_all
 
 ROLES = [
-    *("generators.gpus=1", "generators.max=2", "rankers.gpus=1", "training.gpus=1", "training.workers=2"),
+    *("generators.gpus=1", "generators.max=3", "rankers.gpus=1", "training.gpus=1", "training.workers=2"),
     *("generators.labels={sppo-role: generators}", "rankers.labels={sppo-role: rankers}"),
     "training.labels={sppo-role: trainers}",
 ]
 CONFIG = load_config(overrides=["block=4", *ROLES])
+NODE_SECONDS = 120
 
 
 def main(address: str, folder: Path) -> None:
@@ -47,13 +49,27 @@ def main(address: str, folder: Path) -> None:
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
     score_all(Stages(CONFIG, ledger, *pools, ray.remote(num_cpus=0)(Board).remote()))
     roles = {name: sorted(set((folder / name).read_text().split())) for name in starts}
+    most = generator_nodes(2)  # the third generator stays pending
+    ray.get(pools[0].scale.remote(1))
+    least = generator_nodes(1)
     found = {
         "blocks": len(ledger.blocks(Judged, 1)),
         "trainers": ray.get(trainers),
         **roles,
+        "generator nodes": [most, least],
         "not ready": not_ready(folder / "run"),
     }
     print(json.dumps(found), flush=True)
+
+
+def generator_nodes(wanted: int) -> int:
+    """How many nodes there are for generators, as soon as there are as many as wanted, or after a while."""
+    deadline = time.monotonic() + NODE_SECONDS
+    while True:
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Labels"].get("sppo-role") == "generators"]
+        if len(nodes) == wanted or time.monotonic() > deadline:
+            return len(nodes)
+        time.sleep(0.5)
 
 
 def not_ready(run: Path) -> list[str]:

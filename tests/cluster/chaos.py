@@ -164,7 +164,7 @@ def real_run(head: Head, folder: Path) -> Outcome:
     """The playground on vLLM and PairRM, two iterations, with one kill of each kind; nothing to hold it against."""
     root = folder / "run"
     command = ["jobs.sppo", "--run-dir", str(root), f"iterations={ITERATIONS}", "training.checkpoint_steps=5"]
-    kills = [(0.0, "generator"), (40.0, "ranker"), (60.0, "train worker"), (90.0, "coordinator"), (120.0, "driver")]
+    kills = [(0.0, "generator"), (25.0, "ranker"), (45.0, "train worker"), (65.0, "coordinator"), (90.0, "driver")]
     return check(run(head, command, folder / "driver.log", kills), root, None)
 
 

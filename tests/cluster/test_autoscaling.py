@@ -1,4 +1,5 @@
-"""Ray's own fake autoscaling cluster, with the node types of cluster.yaml: each role lands on the nodes made for it."""
+"""Ray's own fake autoscaling cluster, with the node types of cluster.yaml: each role lands on the nodes made for it,
+and generators bring theirs up and let them go."""
 
 import json
 import os
@@ -39,6 +40,7 @@ def fake_cluster(gcs: str) -> dict[str, Any]:
     for node in types.values():
         node["resources"]["object_store_memory"] = MEMORY
         node["node_config"] = {}
+    types["generators"]["max_workers"] = 2
     types[HEAD] = types.pop(config["head_node_type"])
     config["head_node_type"] = HEAD
     config["provider"] = {
@@ -52,7 +54,7 @@ def fake_cluster(gcs: str) -> dict[str, Any]:
     }
     # The launcher fills in what is not there; without it the autoscaler expects every list.
     lists: dict[str, Any] = {name: [] for name in LISTS}
-    return config | lists | {"file_mounts": {}, "upscaling_speed": 100, "idle_timeout_minutes": 5}
+    return config | lists | {"file_mounts": {}, "upscaling_speed": 100, "idle_timeout_minutes": 0.1}
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 def test_each_role_runs_on_the_nodes_made_for_it(address: str, tmp_path: Path) -> None:
     script = [sys.executable, "-m", "tests.cluster.autoscaled", address, str(tmp_path)]
     environment = os.environ | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     not_ready = found.pop("not ready")
@@ -88,4 +90,5 @@ def test_each_role_runs_on_the_nodes_made_for_it(address: str, tmp_path: Path) -
         "trainers": ["trainers", "trainers"],
         "generators": ["generators"],
         "rankers": ["rankers"],
+        "generator nodes": [2, 1],
     }
