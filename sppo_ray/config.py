@@ -79,7 +79,8 @@ class Training(Section):
     # Nats a token, mean over the first batch of an iteration: two bfloat16 engines differ by about 0.01, other weights by 0.1.
     reference_tolerance: PositiveFloat = 3e-2
     checkpoint_steps: Positive = 50  # optimizer steps between checkpoints, which a restarted trainer goes on from
-    max_failures: Annotated[int, Field(ge=0)] = 3  # restarts of an iteration's trainer before the run fails
+    # Restarts of a trainer, for each iteration that it has before it, until the run fails.
+    max_failures: Annotated[int, Field(ge=0)] = 3
     workers: Positive = 8
     cpus: PositiveFloat = 1.0  # a worker
     gpus: float = 1.0  # a worker

@@ -177,8 +177,19 @@ class TrainablePolicy:
         return log
 
     def close(self) -> None:
-        """Give up all memory: another policy may follow in this process."""
+        """Give up the memory: another policy may follow in this process. What a checkpoint brought stays with DeepSpeed."""
+        optimizer: Any = self._engine.optimizer
+        states = [value for state in optimizer.optimizer.state.values() for value in state.values()]
+        parameters: list[Any] = list(self._network.parameters())
+        shards = [parameter.ds_tensor for parameter in parameters]
         self._engine.destroy()
+        # DeepSpeed's objects and autograd's hold each other where Python's collector does not see it: they stay, emptied.
+        for tensor in filter(torch.is_tensor, (*states, *optimizer.fp32_partitioned_groups_flat, *shards)):
+            if tensor.untyped_storage().resizable():
+                tensor.untyped_storage().resize_(0)  # also for those who hold views of it
+            else:
+                tensor.data = tensor.new_empty(0)
+        vars(optimizer).clear()
         del self._engine, self._network, self._zero
         gc.collect()
         if self._device.type == "cuda":

@@ -40,7 +40,7 @@ def fake_cluster(gcs: str) -> dict[str, Any]:
     for node in types.values():
         node["resources"]["object_store_memory"] = MEMORY
         node["node_config"] = {}
-    types["generators"]["max_workers"] = 2
+    types["generators"]["max_workers"], types["wide-generators"]["max_workers"] = 2, 0
     types[HEAD] = types.pop(config["head_node_type"])
     config["head_node_type"] = HEAD
     config["provider"] = {
