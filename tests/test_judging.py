@@ -13,8 +13,6 @@ import transformers
 
 from sppo_ray.errors import ModelError
 from sppo_ray.judging import PairRM, check_checkpoint
-from sppo_ray.pairrm_attention import distances_of, gather_bias
-from sppo_ray.pairrm_bias import fill
 from tests.judge_checkpoint import build_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +131,10 @@ def test_one_row_a_batch_gives_the_same_scores(checkpoint: Path, judge: PairRM) 
 
 
 def test_the_compiled_position_terms_are_the_gathered_ones(judge: PairRM) -> None:
+    # Not at the top: vLLM 0.32 does not start in a process that has loaded llvmlite, and other tests have an engine in this one.
+    from sppo_ray.pairrm_attention import distances_of, gather_bias
+    from sppo_ray.pairrm_bias import fill
+
     attention = judge._model._encoder.layer[0].attention.self
     width, first, queries = 300, 140, 20
     buckets = 2 * attention.pos_ebd_size

@@ -32,7 +32,7 @@ ROLES = [
     "training.labels={sppo-role: trainers}",
 ]
 CONFIG = load_config(overrides=["block=4", *ROLES])
-NODE_SECONDS = 120
+NODE_SECONDS = 240
 
 
 def main(address: str, folder: Path) -> None:

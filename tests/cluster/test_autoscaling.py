@@ -54,7 +54,7 @@ def fake_cluster(gcs: str) -> dict[str, Any]:
     }
     # The launcher fills in what is not there; without it the autoscaler expects every list.
     lists: dict[str, Any] = {name: [] for name in LISTS}
-    return config | lists | {"file_mounts": {}, "upscaling_speed": 100, "idle_timeout_minutes": 0.1}
+    return config | lists | {"file_mounts": {}, "upscaling_speed": 100, "idle_timeout_minutes": 0.3}
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 def test_each_role_runs_on_the_nodes_made_for_it(address: str, tmp_path: Path) -> None:
     script = [sys.executable, "-m", "tests.cluster.autoscaled", address, str(tmp_path)]
     environment = os.environ | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(script, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     not_ready = found.pop("not ready")
