@@ -144,18 +144,16 @@ class Coordinator(Board):
 
     async def _train(self, stages: Stages, iteration: int) -> Snapshot:
         """Sample, judge and train: at the same time, or one after the other on the same devices."""
-        if self._config.placement == "colocated":
-            self._status.phase = "sampling, judging"
-            await self._until(self._scored)
-            await self._rest()
+        colocated = self._config.placement == "colocated"
+        self._status.phase = "sampling, judging" if colocated else "sampling, judging, training"
+        await self._until(self._scored)
+        await self._rest()
+        if colocated:
             await self._sleep()
             self._status.phase = "training"
             # Its processes end with the iteration: only then is all of the devices' memory free for the engines.
             await self._start_trainer(stages, range(iteration, iteration + 1))
         else:
-            self._status.phase = "sampling, judging, training"
-            await self._until(self._scored)
-            await self._rest()
             await self._until(lambda: iteration in self._published)
         snapshot = self._ledger.snapshot(iteration)
         assert snapshot is not None

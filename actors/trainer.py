@@ -162,8 +162,9 @@ def _train(job: Job, iteration: int) -> bool:
     policy = TrainablePolicy(job.config, reference, job.steps(iteration), get_device())
     if _first():
         job.coordinator.training.remote(iteration)
+    batches = _batches(job.config, policy, iteration)
     log = _restore(policy, iteration)
-    for pairs in itertools.islice(_batches(job.config, policy, iteration), policy.steps_done, None):
+    for pairs in itertools.islice(batches, policy.steps_done, None):
         if not ray.get(job.coordinator.may_step.remote(policy.steps_done + 1)):
             _checkpoint(job.ledger, policy, iteration, log)
             return False
@@ -221,14 +222,13 @@ def _write_checkpoint(
 def _batches(config: Config, policy: Any, iteration: int) -> Iterator[list[Pair]]:
     """This worker's share of each batch of an iteration, every epoch, as soon as its prompts are judged.
 
+    Called before a checkpoint is restored: the reference is recomputed by the policy that the iteration started with.
     A restarted trainer reads what was trained before its checkpoint once more, and leaves it out.
     """
     shard = ray.train.get_dataset_shard(str(iteration))
-    recomputed: list[list[Pair]] = []
-    if config.training.reference == "recompute":
-        recomputed = [policy.recompute(pairs) for pairs in _epoch(shard, config)]
-    for _ in range(config.training.epochs):
-        yield from recomputed or _epoch(shard, config)
+    recompute = config.training.reference == "recompute"
+    recomputed = [policy.recompute(pairs) for pairs in _epoch(shard, config)] if recompute else []
+    return itertools.chain.from_iterable(recomputed or _epoch(shard, config) for _ in range(config.training.epochs))
 
 
 def _epoch(shard: Any, config: Config) -> Iterator[list[Pair]]:
