@@ -29,7 +29,7 @@ CONFIG = load_config(
         "block=25",
         "iterations=1",
         "training.checkpoint_steps=10",
-        "training.reference_tolerance=1e9",  # the fake's log-probabilities are made up
+        "training.reference=recompute",  # of the policy as it was before the checkpoint that the second start restores
         "generators.cpus=0.1",
         "rankers.cpus=0.1",
     ]
@@ -100,7 +100,7 @@ def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
 
 
 def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path: Path) -> None:
-    strict = CONFIG.training.model_copy(update={"reference_tolerance": 1e-2})
+    strict = CONFIG.training.model_copy(update={"reference": "sampled", "reference_tolerance": 1e-2})
     ledger, coordinator, finished = start(
         tmp_path / "run", playground.policy, CONFIG.model_copy(update={"training": strict})
     )
