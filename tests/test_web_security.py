@@ -8,9 +8,10 @@ from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse
 
 from sppo_ray.fakes import FakeRun
-from sppo_ray.web import security
+from sppo_ray.web import key, security
 from sppo_ray.web.app import create_app
-from sppo_ray.web.security import Guard, Key
+from sppo_ray.web.key import Key
+from sppo_ray.web.security import Guard
 from tests.web import AUTHORIZED, TOKEN, sampled_folder
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
@@ -143,6 +144,6 @@ def test_rates_are_limited_more_so_without_a_token(monkeypatch):
 
 def test_the_key_is_compared_in_constant_time(monkeypatch):
     compared: list[tuple[bytes, bytes]] = []
-    monkeypatch.setattr(security.secrets, "compare_digest", lambda *pair: compared.append(pair) or False)
+    monkeypatch.setattr(key.secrets, "compare_digest", lambda *pair: compared.append(pair) or False)
     assert not Key(TOKEN).opens(TOKEN)
     assert compared == [(TOKEN.encode(), TOKEN.encode())]

@@ -19,7 +19,8 @@ def advice(config: Config, shapes: Shapes, limit: float, split: Split, role: str
     total = limit / config.generation.gpu_memory_utilization if role == "generators" else limit
 
     def fits(changed: Config, workers: int = split.trainers) -> bool:
-        return role_memory(changed, shapes, total, workers, split.colocated)[role].fits
+        turns = split.colocated and changed.generation.tensor_parallel == 1  # with more, devices are not shared
+        return role_memory(changed, shapes, total, workers, turns)[role].fits
 
     found = []
     for key, values in _settings(config, role).items():

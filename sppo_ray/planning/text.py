@@ -47,14 +47,15 @@ def lines(budget: Budget) -> list[str]:
 
 
 def memory_table(budget: Budget) -> Table:
-    """GiB a device, a row a part."""
+    """GiB a device, a row a part that takes any."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("GiB a device")
     for role in budget.memory:
         table.add_column(role, justify="right")
     for part in dict.fromkeys(name for memory in budget.memory.values() for name in memory.parts):
         sizes = [memory.parts.get(part) for memory in budget.memory.values()]
-        table.add_row(part, *("" if size is None else f"{size / GIB:.2f}" for size in sizes))
+        if any(sizes):
+            table.add_row(part, *("" if size is None else f"{size / GIB:.2f}" for size in sizes))
     return table
 
 

@@ -13,10 +13,11 @@ from sppo_ray import __version__
 from sppo_ray.web.api import api_routes
 from sppo_ray.web.chat import chat_routes
 from sppo_ray.web.folder import RunFolder
+from sppo_ray.web.key import Key
 from sppo_ray.web.login import login_routes
 from sppo_ray.web.problems import handle_problems
 from sppo_ray.web.protocol import Run
-from sppo_ray.web.security import Guard, Key
+from sppo_ray.web.security import Guard
 
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 

@@ -6,16 +6,13 @@ In: the form. Out: the page, or the form again.
 import base64
 import hashlib
 from importlib import resources
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from sppo_ray.web.key import Key
 from sppo_ray.web.problems import problem
-
-if TYPE_CHECKING:
-    from sppo_ray.web.security import Key
 
 SESSION_SECONDS = 30 * 24 * 3600
 
@@ -32,7 +29,7 @@ def login_page(status: int, wrong: bool = False) -> HTMLResponse:
     return HTMLResponse(html.replace("{{ message }}", message), status, {"Content-Security-Policy": policy})
 
 
-def login_routes(key: "Key") -> APIRouter:
+def login_routes(key: Key) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/login")
