@@ -16,6 +16,7 @@ from actors.blocks import Stages
 from actors.board import Board
 from actors.evaluation import compare_held_out, sample_held_out
 from actors.pipeline import score, training_pairs
+from actors.placement import here
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, RunFailed, RunStopped, SppoError
 from sppo_ray.evaluation import Rule
@@ -260,6 +261,11 @@ class Coordinator(Board):
         advance = dict(self._advance)
         after = {"trainer_end": trained - advance.pop("done", trained), "load": loaded - trained}
         return seconds | {"advance": loaded - last} | advance | after
+
+
+def start_coordinator(config: Config, ledger: Ledger, base: Snapshot, rule: Rule | None) -> Any:
+    """The coordinator of a run, on this node. rule: what else the held-out answers are judged by."""
+    return Coordinator.options(scheduling_strategy=here()).remote(config, ledger, base, rule)
 
 
 def _own(error: BaseException) -> BaseException:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ray
 from jinja2 import TemplateError
 from ray.exceptions import RayActorError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.metrics import RunMetrics
+from actors.placement import here
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, PromptError, SppoError
 from sppo_ray.evaluation import best_of
@@ -192,9 +192,8 @@ def reserve_port(config: Config) -> int:
 
 def start_gateway(config: Config, ledger: Ledger, port: int, *run: Any) -> tuple[Any, Address]:
     """The gateway of a run (coordinator, generators, rankers) on this node, and where it is about to answer."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     token = secrets.token_urlsafe(32)
-    gateway = Gateway.options(scheduling_strategy=here).remote(config, ledger, token, port)
+    gateway = Gateway.options(scheduling_strategy=here()).remote(config, ledger, token, port)
     gateway.serve.remote(*run)
     host = config.gateway.host
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}".replace("0.0.0.0", "127.0.0.1").replace(

@@ -12,6 +12,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from actors.blocks import Stages, judge_block, sample_block
+from actors.placement import here
 from sppo_ray.config import Config
 from sppo_ray.ledger import Ledger
 from sppo_ray.pairing import filler, pair
@@ -157,5 +158,6 @@ def _stage(calls: int) -> dict[str, Any]:
         "batch_format": "pyarrow",
         "zero_copy_batch": True,
         "num_cpus": 0,
+        "scheduling_strategy": here(),
         "compute": ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=calls, max_concurrent_calls_per_actor=calls),
     }

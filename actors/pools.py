@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import ray
 
 from actors import generator, ranker
-from actors.placement import role_options
+from actors.placement import here, role_options
 from actors.pool import Pool
 from sppo_ray.config import Config
 from sppo_ray.ledger import Ledger
@@ -33,7 +33,7 @@ def start_generators(config: Config, model: Snapshot, stop_token_ids: list[int],
 
     build = partial(VLLMGenerator, config, model, stop_token_ids)
     start = partial(generator.start, config, build, ledger)
-    return Pool.remote("generator", start, config.generators, partial(room, config, "generators"))
+    return _pool("generator", start, config.generators, partial(room, config, "generators"))
 
 
 def start_rankers(config: Config, ledger: Ledger) -> Any:
@@ -50,7 +50,11 @@ def start_rankers(config: Config, ledger: Ledger) -> Any:
         candidate_max_length=judge.candidate_max_length,
     )
     start = partial(ranker.start, config, build, ledger)
-    return Pool.remote("ranker", start, config.rankers, partial(room, config, "rankers"))
+    return _pool("ranker", start, config.rankers, partial(room, config, "rankers"))
+
+
+def _pool(*arguments: Any) -> Any:
+    return Pool.options(scheduling_strategy=here()).remote(*arguments)
 
 
 def room(config: Config, pool: Literal["generators", "rankers"]) -> int:

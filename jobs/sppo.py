@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from actors.coordinator import Coordinator
+from actors.coordinator import start_coordinator
 from actors.gateway import reserve_port, start_gateway
 from actors.metrics import provision_dashboard
 from actors.pools import most_resources, start_pools
@@ -129,7 +129,7 @@ def connect() -> None:
 def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> None:
     """Start coordinator and gateway on these generators and rankers, and follow the run to its end; nothing stays behind."""
     config = preparation.config
-    coordinator = Coordinator.remote(config, ledger, preparation.base, preparation.rule)
+    coordinator = start_coordinator(config, ledger, preparation.base, preparation.rule)
     gateway, address = start_gateway(config, ledger, reserve_port(config), coordinator, *pools)
     known = address.write()
     provision_dashboard()

@@ -2,7 +2,8 @@
 
     python -m tests.cluster.nodes FOLDER
 
-Prints JSON: seconds until a generator of the new node was at work, generators lost with the node, and the judged prompts.
+Prints JSON: seconds until a generator of the new node was at work, generators lost with the node, the judged prompts, and
+what holds no resources and yet was not on the driver's node.
 A process of its own, because it has a Ray of its own.
 """
 
@@ -20,9 +21,11 @@ from ray.cluster_utils import Cluster
 from actors import generator, ranker
 from actors.blocks import Stages
 from actors.board import Board
+from actors.coordinator import start_coordinator
 from actors.pipeline import score
+from actors.placement import here
 from actors.pool import Pool
-from actors.pools import room
+from actors.pools import room, start_generators, start_rankers
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
@@ -45,25 +48,35 @@ def main(folder: Path) -> dict[str, Any]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
         ray.init(address=cluster.address, log_to_driver=False)
+        for _ in range(2):
+            cluster.add_node(num_cpus=0)  # where Ray could put what holds no resources
         ledger = Ledger(folder)
         ledger.write_prompts(1, PROMPTS)
+        _light = [  # as a run starts them; they are not used here
+            start_coordinator(CONFIG, ledger, BASE, None),
+            start_generators(CONFIG, BASE, [], ledger),
+            start_rankers(CONFIG, ledger),
+        ]
         build = partial(FakeGenerator, BASE, seconds=BLOCK_SECONDS)
         pools = [
-            Pool.remote(
+            Pool.options(scheduling_strategy=here()).remote(
                 "generator",
                 partial(generator.start, CONFIG, build, ledger),
                 CONFIG.generators,
                 partial(room, CONFIG, "generators"),
             ),
-            Pool.remote("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), CONFIG.rankers),
+            Pool.options(scheduling_strategy=here()).remote(
+                "ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), CONFIG.rankers
+            ),
         ]
         ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
-        board = ray.remote(num_cpus=0)(Board).remote()
+        board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here()).remote()
         ray.get(board.begin.remote(1, len(PROMPTS), "iter-0"))
         stages = Stages(CONFIG, ledger, pools[0], pools[1], board)
         work = threading.Thread(target=score, args=(stages, range(1, 2)))
         work.start()
         until(lambda: ray.get(pools[0].status.remote()).members[0].load == 2)
+        elsewhere = not_here()
         node = cluster.add_node(num_cpus=2)
         joined = time.monotonic()
         until(lambda: at_work(pools[0], "generator-1"))
@@ -72,10 +85,18 @@ def main(folder: Path) -> dict[str, Any]:
         work.join()
         losses = ray.get(pools[0].status.remote()).losses
         judged = [row.prompt_id for row in ledger.rows(Judged, 1)]
-        return {"seconds": seconds, "lost": [loss.member for loss in losses], "judged": judged}
+        lost = [loss.member for loss in losses]
+        return {"seconds": seconds, "lost": lost, "judged": judged, "elsewhere": elsewhere}
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def not_here() -> list[str]:
+    """Classes of the actors on other nodes than this one."""
+    mine = ray.get_runtime_context().get_node_id()
+    actors = [actor for actor in ray._private.state.actors().values() if actor["State"] == "ALIVE"]
+    return [actor["ActorClassName"] for actor in actors if actor["Address"]["NodeID"] != mine]
 
 
 def at_work(pool: Any, name: str) -> bool:

@@ -13,4 +13,5 @@ def test_a_node_that_joins_serves_and_one_that_leaves_takes_nothing_along(tmp_pa
     result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     print(f"a generator of the new node was at work {result['seconds']:.1f} s after it joined")
     assert result["lost"] == ["generator-1"]
+    assert result["elsewhere"] == []
     assert result["judged"] == [prompt.prompt_id for prompt in PROMPTS]
