@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import mlflow
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
@@ -48,7 +49,6 @@ def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
 
 
 def test_wandb_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     found = Trackers(config_of("wandb"), tmp_path / "run")
     found.log(7, NUMBERS)
@@ -61,7 +61,6 @@ def test_wandb_offline(tmp_path, monkeypatch):
 
 
 def test_mlflow_in_a_local_database(tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     found = Trackers(config_of("mlflow"), tmp_path / "run")
     found.log(7, NUMBERS)
@@ -75,7 +74,6 @@ def test_mlflow_in_a_local_database(tmp_path, monkeypatch):
 
 def test_trackio_in_a_local_folder(tmp_path):
     """In a process of its own: Trackio reads its folder from the environment when it is imported."""
-    pytest.importorskip("trackio")
     script = (
         "import sys; from pathlib import Path; from sppo_ray.config import load_config; "
         "from sppo_ray.trackers import Trackers; "
