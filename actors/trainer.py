@@ -27,6 +27,7 @@ from ray.train import (
     WorkerGroupError,
 )
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_placement_group
 from ray.util.state import list_placement_groups
 
@@ -94,10 +95,18 @@ def _release_devices() -> None:
         remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group.placement_group_id))))
 
 
+class _Trainer(TorchTrainer):
+    """Without Ray Train's own cleaner of placement groups, a process that outlives the job when the controller is killed."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+
+
 def _trainer(job: Job, pairs: dict[int, Dataset]) -> TorchTrainer:
     training = job.config.training
     on_gpu = training.gpus > 0
-    return TorchTrainer(
+    return _Trainer(
         work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),

@@ -41,6 +41,16 @@ TITLES = {
     "coordinator": "ray::Coordinator",
 }
 KINDS = [*TITLES, "driver"]
+# What Ray keeps for the next job.
+RAYS_OWN = {
+    "IDLE",
+    "DashboardAgent",
+    "RuntimeEnvAgent",
+    "_StatsActor",
+    "_AutoscalingCoordinatorActor",
+    "ActorLocationTracker",
+}
+LEAVE_SECONDS = 15
 
 
 @dataclass
@@ -62,14 +72,24 @@ class Head:
         self.process, self.environment = process, environment
 
     def victims(self, kind: str) -> list[int]:
-        found = []
+        return [pid for pid, title in self._titles() if title.startswith(TITLES[kind])]
+
+    def left_behind(self) -> list[str]:
+        """What still runs of jobs that have ended, a while later."""
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while left := [title for _, title in self._titles() if title.startswith("ray::") and title[5:] not in RAYS_OWN]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        return left
+
+    def _titles(self) -> Iterator[tuple[int, str]]:
+        """Process id and command line of each process under the head."""
         for process in psutil.Process(self.process.pid).children(recursive=True):
             try:
-                if " ".join(process.cmdline()).startswith(TITLES[kind]):
-                    found.append(process.pid)
+                yield process.pid, " ".join(process.cmdline()).strip()  # Ray pads a title with blanks
             except psutil.NoSuchProcess:
                 continue
-        return found
 
 
 @contextmanager

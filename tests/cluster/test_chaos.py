@@ -32,3 +32,4 @@ def test_kills_change_nothing(seed: int, head: chaos.Head, quiet: tuple[Path, fl
     print(f"{outcome.seconds - quiet[1]:.0f} s lost to {outcome.kills}")
     assert outcome.kills
     assert (outcome.lost, outcome.doubled, outcome.torn, outcome.different_pairs) == (0, 0, 0, 0)
+    assert head.left_behind() == []
