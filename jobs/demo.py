@@ -68,7 +68,8 @@ def start_head(
     with log.open("wb") as file:
         return subprocess.Popen(
             [BIN / "ray", *command, *limits],
-            env=environment,
+            env=environment
+            | {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},  # else it waits 30 s for actors of Ray's own
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the head in order

@@ -1,4 +1,4 @@
-"""Live progress for any number of listeners: the run is asked once a second, whoever listens gets the same bytes.
+"""Live progress for any number of listeners: the run is asked once a second, less often for many; all get the same bytes.
 
 In: a function that gives the current event. Out: a stream of server-sent events for each listener; a slow one skips some.
 """
@@ -6,7 +6,8 @@ In: a function that gives the current event. Out: a stream of server-sent events
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-SECONDS = 1.0  # between two looks at the run
+SECONDS = 1.0  # between two looks at the run, at least
+MOST_EVENTS = 200  # a second, to all listeners together: more would slow a run that shares the machine
 ALIVE_SECONDS = 10.0  # at most between two messages
 MOST_LISTENERS = 4000
 
@@ -60,5 +61,5 @@ class Broadcast:
                 self._number += 1
                 news, self._news = self._news, asyncio.Event()
                 news.set()
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(max(SECONDS, self._listeners / MOST_EVENTS))
         self._latest = b""
