@@ -65,11 +65,11 @@ def start_head(
     command = ["start", "--head", "--block", "--port", str(gcs_port or free_port()), "--dashboard-port", str(port)]
     command += ["--dashboard-agent-listen-port", str(free_port())]  # another Ray of this machine has the default one
     limits = ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats", "--temp-dir", folder]
+    at_once = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}  # else a stop waits 30 s for Ray's own actors
     with log.open("wb") as file:
         return subprocess.Popen(
             [BIN / "ray", *command, *limits],
-            env=environment
-            | {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},  # else it waits 30 s for actors of Ray's own
+            env=environment | at_once,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the head in order
