@@ -50,12 +50,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure(part: str) -> list[dict[str, Any]] | None:
-    """Run a part in a process of its own, so that no part sees another's memory, threads or Ray."""
+    """Run a part in a process of its own, so that no part sees another's memory, threads or Ray.
+
+    What libraries say on the way is shown where the part fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "ratios.json"
+        result, errors = Path(folder) / "ratios.json", Path(folder) / "errors"
         code = f"from jobs.bench import run_part; run_part({part!r}, {str(result)!r})"
-        subprocess.run([sys.executable, "-c", code], check=False)
-        return json.loads(result.read_text()) if result.exists() else None
+        with errors.open("wb") as file:
+            subprocess.run([sys.executable, "-c", code], check=False, stderr=file)
+        if not result.exists():
+            print(errors.read_text("utf-8", "replace"), file=sys.stderr)
+            return None
+        return json.loads(result.read_text())
 
 
 def run_part(part: str, result: str) -> None:

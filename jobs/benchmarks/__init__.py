@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+# For the environment of a process whose resident memory is to be that of its live tensors.
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+
 
 @dataclass(frozen=True)
 class Ratio:

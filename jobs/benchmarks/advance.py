@@ -1,13 +1,14 @@
 """From the last optimizer step to the first token of the next iteration: what each part takes, and its memory."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from jobs.benchmarks import Ratio, at_most
+from jobs.benchmarks import GIVE_BACK, Ratio, at_most
 from sppo_ray import playground
 from sppo_ray.config import load_config
 from sppo_ray.records import Prompt, Snapshot
@@ -21,7 +22,7 @@ def run() -> list[Ratio]:
         _make_model(folder / "model")
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         program = ["-m", "jobs.benchmarks._publisher", str(folder / "model"), name]
-        subprocess.run([sys.executable, *launch, *program], check=True)
+        subprocess.run([sys.executable, *launch, *program], check=True, env=os.environ | GIVE_BACK)
         found = json.loads((folder / "published.json").read_text())
         seconds = found["seconds"] | _load(folder)
     allowed = 2 * found["layer"] + found["shard"]

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarks import Ratio
+from jobs.benchmarks import GIVE_BACK, Ratio
 from sppo_ray.config import Config, load_config
 from sppo_ray.planning.memory import Memory, micro_batch, trainer_memory
 from sppo_ray.planning.shapes import policy_shape
 
 TOLERANCE = 0.15
-GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 MIB = 2**20
 
 
@@ -70,7 +69,7 @@ def run() -> list[Ratio]:
                     {"planned": round(predicted.total / MIB), "measured": round(measured / MIB), "of it": parts},
                 )
             )
-            print(ratios[-1], flush=True)
+            print(f"{ratios[-1].name}: {ratios[-1].ratio:.3f}", flush=True)
     return ratios
 
 

@@ -33,7 +33,7 @@ from sppo_ray.planning.rates import ENGINE_START, table_rates
 from sppo_ray.planning.shapes import shapes
 from sppo_ray.planning.splits import Split, iteration_seconds
 from sppo_ray.planning.work import work
-from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.records import Candidates, Prompt, Snapshot
 
 PROMPTS = 60_000
 PROCESSES = 16  # of generators, at most
@@ -68,7 +68,20 @@ class Cluster:
         return Split("disaggregated", self.generators, rankers, trainers, self.generators + rankers + trainers)
 
 
-CLUSTERS = [Cluster(8, 128, 2, 80.0), Cluster(64, 128, 2, 80.0), Cluster(256, 32, 1, 120.0)]
+CLUSTERS = [Cluster(8, 128, 2, 80.0), Cluster(64, 64, 2, 80.0), Cluster(256, 32, 2, 120.0)]
+
+
+class TimedGenerator(FakeGenerator):
+    """So many engines, each at one block at a time. While a block is written, its engine is at the next one, as vLLM is."""
+
+    def __init__(self, seconds: float, engines: int) -> None:
+        super().__init__(BASE)
+        self._block_seconds, self._free = seconds, threading.Semaphore(engines)
+
+    def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
+        with self._free:
+            time.sleep(self._block_seconds)
+        return super().generate(prompts, candidates, snapshot)
 
 
 def run() -> list[Ratio]:
@@ -119,8 +132,8 @@ def plan(config: Config, cluster: Cluster) -> tuple[float, float, dict[str, floa
         "start_trainers": scale * full.start_trainers,
         "start_engine": scale * ENGINE_START,
     }
-    # A killed process does nothing until it is back, and half of what it had in flight is to be done again.
-    away = RESTART + seconds["start_engine"] + cluster.in_flight * seconds["generate"] / 2
+    # A killed process does nothing until it is back, and half of what it was at is to be done again.
+    away = RESTART + seconds["start_engine"] + seconds["generate"] / 2
     lost = sum(min(away, cluster.target - moment) for moment in KILL_TIMES)
     return START + cluster.target + lost * cluster.engines / cluster.generators, scale, seconds
 
@@ -130,9 +143,8 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
     ledger = Ledger(folder)
     prompts = [Prompt(f"p{number}", f"prompt {number}", [1, number]) for number in range(PROMPTS)]
     ledger.write_prompts(1, prompts)
-    # Blocks in flight share an engine: each takes as many times as long as there are.
-    engine = partial(start_engine, seconds["start_engine"], cluster.in_flight * seconds["generate"])
-    judge = partial(FakeJudge, cluster.in_flight * seconds["judge"])
+    engine = partial(start_engine, seconds["start_engine"], seconds["generate"], cluster.engines)
+    judge = partial(FakeJudge, cluster.in_flight * seconds["judge"])  # blocks in flight share a judge
     pools = [
         Pool.remote("generator", partial(generator.start, config, engine, ledger), config.generators),
         Pool.remote("ranker", partial(ranker.start, config, judge, ledger), config.rankers),
@@ -154,9 +166,9 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
     return trained - started
 
 
-def start_engine(seconds: float, call: float) -> FakeGenerator:
+def start_engine(seconds: float, block_seconds: float, engines: int) -> TimedGenerator:
     time.sleep(seconds)
-    return FakeGenerator(BASE, call)
+    return TimedGenerator(block_seconds, engines)
 
 
 def kill(pool: Any) -> None:
