@@ -33,7 +33,7 @@ def run() -> list[Ratio]:
     largest, cpu = sized[SIZES[-1]]
     demand = sum(cpu.values()) * SIZES[-1] * BLOCK / SECONDS
     efficiencies = {f"{size} generators": round(efficiency, 2) for size, (efficiency, _) in sized.items()}
-    per_process = {name: f"{1e3 * seconds:.2f} ms" for name, seconds in cpu.items()}
+    per_process = {name: f"{1e3 * seconds:.2f} ms" for name, seconds in cpu.items() if seconds > 1e-5}
     return [
         at_least(
             f"scale: efficiency of {SIZES[-1]} generators",
