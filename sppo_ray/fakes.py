@@ -128,10 +128,10 @@ class FakeRun:
         return self._status
 
     async def pause(self) -> None:
-        self._status.paused, self._status.phase = True, "paused"
+        self._status.paused = True
 
     async def resume(self) -> None:
-        self._status.paused, self._status.phase = False, "sampling, judging, training"
+        self._status.paused = False
 
     async def stop(self) -> None:
         self._status.phase = "stopping"

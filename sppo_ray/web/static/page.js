@@ -17,7 +17,7 @@ function show(run) {
   byId("run").textContent = run.run;
   document.title = `${run.iteration}/${run.iterations} ${run.phase} · ${run.run}`;
   byId("facts").textContent = `recipe ${run.recipe} · ${run.finished} of ${run.iterations} iterations finished · base ${run.model.split("/").at(-1)}`;
-  byId("phase").textContent = (run.iteration ? `Iteration ${run.iteration}: ` : "") + run.phase;
+  byId("phase").textContent = (run.iteration ? `Iteration ${run.iteration}: ` : "") + run.phase + (run.paused ? ", paused" : "");
   byId("left").textContent = run.seconds_left ? `about ${duration(run.seconds_left)} left` : "";
   byId("pause").disabled = run.paused;
   byId("resume").disabled = !run.paused;
