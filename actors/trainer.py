@@ -88,7 +88,7 @@ def fit(job: Job, pairs: dict[int, Dataset]) -> None:
 
 
 def _release_devices() -> None:
-    """Remove the placement groups of trainers that died: of one that was starting, Ray keeps them until the job ends."""
+    """Remove the placement groups of trainers that died, which Ray keeps until the job ends."""
     here = ray.get_runtime_context()
     mine: list[Any] = [("creator_job_id", "=", here.get_job_id()), ("state", "!=", "REMOVED")]
     for group in list_placement_groups(address=here.gcs_address, filters=mine):

@@ -179,4 +179,4 @@ def test_listeners_get_live_progress(run):
         first, second = next(live), next(live)
         assert second["stages"][0]["done"] == first["stages"][0]["done"] + 1
         client.post("/api/pause")
-        assert next(event for event in live if event["paused"])
+        assert next(event for event in live if event["paused"])["phase"] == "sampling, judging, training"

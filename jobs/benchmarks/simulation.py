@@ -37,6 +37,7 @@ from sppo_ray.records import Candidates, Prompt, Snapshot
 
 PROMPTS = 60_000
 PROCESSES = 16  # of generators, at most
+IN_FLIGHT = 2  # blocks of one engine: at one, the next waits
 START = 4.0  # seconds until Ray Data's stages run: not of the plan's, and not scaled
 RESTART = 3.0  # seconds until Ray has started a killed process again: likewise
 KILL_TIMES = (20.0, 40.0, 60.0)  # seconds
@@ -50,7 +51,6 @@ class Cluster:
 
     generators: int
     block: int  # prompts; smaller where a block is a large part of what an engine gets
-    in_flight: int  # blocks of one engine
     target: float  # seconds of an iteration, scaled down; enough for two cores to keep up
 
     @property
@@ -68,7 +68,7 @@ class Cluster:
         return Split("disaggregated", self.generators, rankers, trainers, self.generators + rankers + trainers)
 
 
-CLUSTERS = [Cluster(8, 128, 2, 80.0), Cluster(64, 64, 2, 80.0), Cluster(256, 32, 2, 120.0)]
+CLUSTERS = [Cluster(8, 128, 80.0), Cluster(64, 64, 80.0), Cluster(256, 32, 120.0)]
 
 
 class TimedGenerator(FakeGenerator):
@@ -101,8 +101,8 @@ def compare(cluster: Cluster) -> Ratio:
                 "evaluation.held_out=0",
             ),
             *(f"generators.max={cluster.processes}", f"generators.min={cluster.processes}"),
-            *(f"generators.blocks={cluster.in_flight * cluster.engines}", "generators.cpus=0", "generators.gpus=0"),
-            *(f"rankers.blocks={cluster.in_flight * cluster.split.rankers}", "rankers.cpus=0", "rankers.gpus=0"),
+            *(f"generators.blocks={IN_FLIGHT * cluster.engines}", "generators.cpus=0", "generators.gpus=0"),
+            *(f"rankers.blocks={IN_FLIGHT * cluster.split.rankers}", "rankers.cpus=0", "rankers.gpus=0"),
         ],
     )
     planned, scale, seconds = plan(config, cluster)
@@ -144,7 +144,7 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
     prompts = [Prompt(f"p{number}", f"prompt {number}", [1, number]) for number in range(PROMPTS)]
     ledger.write_prompts(1, prompts)
     engine = partial(start_engine, seconds["start_engine"], seconds["generate"], cluster.engines)
-    judge = partial(FakeJudge, cluster.in_flight * seconds["judge"])  # blocks in flight share a judge
+    judge = partial(FakeJudge, IN_FLIGHT * seconds["judge"])  # blocks in flight share a judge
     pools = [
         Pool.remote("generator", partial(generator.start, config, engine, ledger), config.generators),
         Pool.remote("ranker", partial(ranker.start, config, judge, ledger), config.rankers),

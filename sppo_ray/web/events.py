@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 SECONDS = 1.0  # between two looks at the run, at least
 MOST_EVENTS = 200  # a second, to all listeners together: more would slow a run that shares the machine
-ALIVE_SECONDS = 10.0  # at most between two messages
+ALIVE_SECONDS = 10.0  # after which an unchanged event is sent once more
 MOST_LISTENERS = 4000
 
 
