@@ -33,7 +33,7 @@ def start_generators(config: Config, model: Snapshot, stop_token_ids: list[int],
 
     build = partial(VLLMGenerator, config, model, stop_token_ids)
     start = partial(generator.start, config, build, ledger)
-    return _pool("generator", start, config.generators, partial(room, config, "generators"))
+    return start_pool("generator", start, config.generators, partial(room, config, "generators"))
 
 
 def start_rankers(config: Config, ledger: Ledger) -> Any:
@@ -50,10 +50,11 @@ def start_rankers(config: Config, ledger: Ledger) -> Any:
         candidate_max_length=judge.candidate_max_length,
     )
     start = partial(ranker.start, config, build, ledger)
-    return _pool("ranker", start, config.rankers, partial(room, config, "rankers"))
+    return start_pool("ranker", start, config.rankers, partial(room, config, "rankers"))
 
 
-def _pool(*arguments: Any) -> Any:
+def start_pool(*arguments: Any) -> Any:
+    """A pool on this node. arguments: of `Pool`."""
     return Pool.options(scheduling_strategy=here()).remote(*arguments)
 
 

@@ -16,8 +16,8 @@ import ray
 from actors import generator, ranker
 from actors.blocks import Stages
 from actors.board import Board
-from actors.placement import role_options
-from actors.pool import Pool
+from actors.placement import here, role_options
+from actors.pools import start_pool
 from actors.preflight import preflight
 from sppo_ray.config import load_config
 from sppo_ray.errors import ClusterError
@@ -45,9 +45,11 @@ def main(address: str, folder: Path) -> None:
         "generators": partial(generator.start, CONFIG, partial(build, folder / "generators", fakes), ledger),
         "rankers": partial(ranker.start, CONFIG, partial(build, folder / "rankers", FakeJudge), ledger),
     }
-    pools = [Pool.remote(name, start, getattr(CONFIG, name)) for name, start in starts.items()]
+    pools = [start_pool(name, start, getattr(CONFIG, name)) for name, start in starts.items()]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
-    score_all(Stages(CONFIG, ledger, *pools, ray.remote(num_cpus=0)(Board).remote()))
+    # Here, as in a run: whatever else is on a node keeps it from being let go.
+    board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here()).remote()
+    score_all(Stages(CONFIG, ledger, *pools, board))
     roles = {name: sorted(set((folder / name).read_text().split())) for name in starts}
     most = generator_nodes(2)  # the third generator stays pending
     ray.get(pools[0].scale.remote(1))

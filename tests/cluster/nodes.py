@@ -24,8 +24,7 @@ from actors.board import Board
 from actors.coordinator import start_coordinator
 from actors.pipeline import score
 from actors.placement import here
-from actors.pool import Pool
-from actors.pools import room, start_generators, start_rankers
+from actors.pools import room, start_generators, start_pool, start_rankers
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.ledger import Ledger
@@ -59,15 +58,13 @@ def main(folder: Path) -> dict[str, Any]:
         ]
         build = partial(FakeGenerator, BASE, seconds=BLOCK_SECONDS)
         pools = [
-            Pool.options(scheduling_strategy=here()).remote(
+            start_pool(
                 "generator",
                 partial(generator.start, CONFIG, build, ledger),
                 CONFIG.generators,
                 partial(room, CONFIG, "generators"),
             ),
-            Pool.options(scheduling_strategy=here()).remote(
-                "ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), CONFIG.rankers
-            ),
+            start_pool("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), CONFIG.rankers),
         ]
         ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
         board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here()).remote()
