@@ -16,7 +16,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_p
 from sppo_ray.pairrm_bias import fill, runs
 
 # Entries of the attention scores that exist at once: on a CPU they should stay in its cache.
-CHUNK = {"cpu": 1 << 19, "cuda": 1 << 28}
+CHUNK = {"cpu": 1 << 20, "cuda": 1 << 28}
 
 Positions = tuple[Tensor, Tensor]  # p_key (heads, size, 2 * span) and p_query (heads, 2 * span, size)
 
@@ -84,29 +84,33 @@ def attend(
     from_query = q @ position_key  # (rows, heads, n, 2 * span)
     from_key = position_query @ k.transpose(-1, -2)  # (rows, heads, 2 * span, width)
     from_key += penalty  # the bias carries the mask along
+    # Each head of a row by itself: the more queries a chunk has, the better the kernel's blocks are filled.
+    q, k, v, from_query, from_key = (each.flatten(0, 1).unsqueeze(1) for each in (q, k, v, from_query, from_key))
     context = torch.empty_like(q)
-    block = max(1, min(n, CHUNK[q.device.type] // (heads * width)))
-    step = max(1, CHUNK[q.device.type] // (heads * width * block))
-    memory = q.new_empty(step, heads, block, width)  # new memory for every chunk would cost more than filling it
+    block = max(1, min(n, CHUNK[q.device.type] // width))
+    step = max(1, CHUNK[q.device.type] // (width * block))
+    memory = q.new_empty(step, 1, block, width)  # new memory for every chunk would cost more than filling it
     compiled = q.device.type == "cpu" and places.dim() == 1
     for start in range(0, n, block):
         part = slice(start, start + block)
         if not compiled:
             near, *indices = distances.near(places[..., part], width)
-        for row in range(0, rows, step):
-            some = slice(row, row + step)
+            if places.dim() == 2:
+                indices = [index.repeat_interleave(heads, dim=0).unsqueeze(1) for index in indices]
+        for first in range(0, rows * heads, step):
+            some = slice(first, first + step)
             left = q[some, :, part]
             bias = memory[: left.shape[0], :, : left.shape[2]]
             if compiled:
                 arrays = (tensor.numpy() for tensor in (bias, from_query[some, :, part], from_key[some]))
                 fill(*arrays, start, *distances.runs)
             else:
-                here = [index[some, None] if places.dim() == 2 else index for index in indices]
+                here = [index[some] if places.dim() == 2 else index for index in indices]
                 gather_bias(bias, from_query[some, :, part], from_key[some], distances, near, *here)
             context[some, :, part] = scaled_dot_product_attention(
                 left, k[some], v[some], attn_mask=bias, scale=_scale(size)
             )
-    return context.transpose(1, 2).flatten(2)
+    return context.view(rows, heads, n, size).transpose(1, 2).flatten(2)
 
 
 def gather_bias(
