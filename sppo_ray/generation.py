@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sppo_ray.config import Config
@@ -73,6 +74,20 @@ class _Chat:
         self.news.put(error)
 
 
+class WorkerExtension:
+    """What vLLM's workers can be asked for beside their own methods."""
+
+    def remove_rendezvous(self) -> None:
+        """Remove the temporary file by which the workers met; vLLM would leave one behind for every engine."""
+        from torch import distributed
+
+        store = distributed.distributed_c10d._get_default_store()
+        while isinstance(store, distributed.PrefixStore):
+            store = store.underlying_store
+        if isinstance(store, distributed.FileStore):
+            Path(store.path).unlink(missing_ok=True)  # type: ignore[attr-defined]  # its stub lacks it
+
+
 class VLLMGenerator:
     """A vLLM engine with continuous batching: one thread steps it, callers wait for their own prompts only."""
 
@@ -97,11 +112,13 @@ class VLLMGenerator:
                 gpu_memory_utilization=config.generation.gpu_memory_utilization,
                 enforce_eager=not on_gpu,
                 enable_sleep_mode=self._sleeps,
+                worker_extension_cls=f"{__name__}.{WorkerExtension.__name__}",
                 scheduling_policy="priority",
                 seed=config.seed,
                 disable_log_stats=True,
             )
         )
+        self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
         self._inbox: queue.SimpleQueue[_Request | _Chat | str | tuple[Callable[[], Any], Future[None]]] = (
             queue.SimpleQueue()
         )

@@ -1,5 +1,6 @@
 """The real vLLM engine: raw log-probabilities are the policy's own, also after new weights were loaded in place."""
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,7 +46,15 @@ def stops(playground: Playground) -> list[int]:
 
 @pytest.fixture(scope="module")
 def engine(playground: Playground, config: Config, stops: list[int]) -> VLLMGenerator:
-    return VLLMGenerator(config, Snapshot(0, str(playground.policy)), stops)
+    before = temporary_files()
+    engine = VLLMGenerator(config, Snapshot(0, str(playground.policy)), stops)
+    assert temporary_files() == before
+    return engine
+
+
+def temporary_files() -> list[Path]:
+    """Of vLLM; Ray and torch have folders of their own there."""
+    return sorted(Path(tempfile.gettempdir()).glob("vllm*"))
 
 
 def mismatch(model: str, rows: list[Candidates]) -> float:
