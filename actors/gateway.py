@@ -160,6 +160,11 @@ class Gateway:
         for ended in done:
             ended.result()  # what went wrong, for Ray to show
 
+    async def answering(self) -> None:
+        """Return as soon as requests are answered."""
+        while self._server is None or not self._server.started:
+            await asyncio.sleep(0.1)
+
     async def close(self) -> None:
         """Answer nobody any more, and have `serve` return."""
         if self._server is not None:

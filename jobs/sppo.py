@@ -34,7 +34,8 @@ from sppo_ray.report import result_table, run_warnings, write_run_report
 from sppo_ray.storage import location
 
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
-GATEWAY_SECONDS = 2.0  # that the gateway has to say goodbye
+ANSWER_SECONDS = 30.0  # that the gateway has to start; the run does not depend on it
+GATEWAY_SECONDS = 2.0  # that it has to say goodbye
 KILL_SECONDS = 0.5  # until what the killed actors started is gone too, and writes no more
 
 
@@ -133,9 +134,11 @@ def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> Non
     gateway, address = start_gateway(config, ledger, reserve_port(config), coordinator, *pools)
     known = address.write()
     provision_dashboard()
-    say(f"watch, steer, chat: {address.url}  token: {address.token}")
     try:
-        follow(coordinator, coordinator.run.remote(*pools))
+        finished = coordinator.run.remote(*pools)
+        ray.wait([gateway.answering.remote()], timeout=ANSWER_SECONDS)
+        say(f"watch, steer, chat: {address.url}  token: {address.token}")
+        follow(coordinator, finished)
     finally:  # also where the job is told to stop: Ray raises SystemExit here
         known.unlink(missing_ok=True)
         ray.wait([gateway.close.remote()], timeout=GATEWAY_SECONDS)

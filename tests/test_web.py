@@ -9,9 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from sppo_ray.fakes import FakeRun
+from sppo_ray.progress import RunStatus, Stage
 from sppo_ray.records import Judged
 from sppo_ray.web.app import create_app
+from sppo_ray.web.folder import RunFolder
 from sppo_ray.web.protocol import Unavailable
+from sppo_ray.web.views import run_view
+from tests.run_folders import run_folder
 from tests.web import AUTHORIZED, TOKEN, sampled_folder, served
 
 
@@ -58,6 +62,14 @@ def test_the_run_tells_how_far_it_is(client):
     assert run["seconds_left"] == 2  # two iterations of a second each, less what has passed of the first
     assert [pool["name"] for pool in run["pools"]] == ["generators", "rankers"]
     assert run["step"]["loss"] == 2.0
+
+
+@pytest.mark.parametrize(("last", "rate", "left"), [(14.0, 10.0, 4), (10.5, None, None)])
+def test_a_rate_is_one_of_a_second_at_least(last, rate, left, tmp_path):
+    # 40 prompts since the first count, 40 to go.
+    stage = Stage("sampling", "prompts", total=100, done=60, first=20, started=10.0, last=last)
+    run = run_view(RunStatus(stages={"generate": stage}), RunFolder(run_folder(tmp_path, ["yes", "no"])))
+    assert (run.stages[0].rate, run.stages[0].seconds_left) == (rate, left)
 
 
 def test_samples_are_sorted_searched_and_paged(client):

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from sppo_ray.progress import PoolStatus, RunStatus, Stage
 from sppo_ray.web.folder import RunFolder
 
+LEAST_SECONDS = 1.0  # of a stage's counts: the first blocks often end together, and a rate by them alone is no rate
+
 
 class StageView(BaseModel):
     key: str
@@ -175,7 +177,7 @@ def _pool(name: str, pool: PoolStatus) -> PoolView:
 
 def _stage(key: str, stage: Stage) -> StageView:
     counted = stage.done - stage.first
-    rate = counted / stage.seconds if counted and stage.seconds else None
+    rate = counted / stage.seconds if counted and stage.seconds > LEAST_SECONDS else None
     left = (stage.total - stage.done) / rate if rate else None
     return StageView(
         key=key,
