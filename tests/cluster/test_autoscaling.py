@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from ray.util import get_node_ip_address
@@ -75,6 +76,9 @@ def address(tmp_path: Path) -> Iterator[str]:
         yield gcs
     finally:
         stop(head)
+        for process in psutil.process_iter(["cmdline"]):  # Ray forgets the log monitors of its fake nodes
+            if f"--gcs-address={gcs}" in (process.info["cmdline"] or []):
+                process.kill()
 
 
 def test_each_role_runs_on_the_nodes_made_for_it(address: str, tmp_path: Path) -> None:
