@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
     files.write_json(given.output.resolve(), rows)
     Console(width=140).print(_table(rows))
+    print("on a GPU: not measured here, `python -m jobs.gpu_bench` does that on a machine that has one")
     for part in failed:
         print(f"error: {part} did not run to its end, see above", file=sys.stderr)
     return 1 if failed else 0

@@ -18,12 +18,17 @@ class Ratio:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-def at_least(name: str, ratio: float, goal: float, **detail: Any) -> Ratio:
-    return Ratio(name, ratio, goal, ratio >= goal, detail)
+def at_least(name: str, ratio: float, goal: float, reason: str = "", **detail: Any) -> Ratio:
+    """reason: why it falls short, where it does."""
+    return _ratio(name, ratio, goal, ratio >= goal, reason, detail)
 
 
-def at_most(name: str, ratio: float, goal: float, **detail: Any) -> Ratio:
-    return Ratio(name, ratio, goal, ratio <= goal, detail)
+def at_most(name: str, ratio: float, goal: float, reason: str = "", **detail: Any) -> Ratio:
+    return _ratio(name, ratio, goal, ratio <= goal, reason, detail)
+
+
+def _ratio(name: str, ratio: float, goal: float, ok: bool, reason: str, detail: dict[str, Any]) -> Ratio:
+    return Ratio(name, ratio, goal, ok, detail if ok or not reason else detail | {"reason": reason})
 
 
 def start_ray(cpus: int = 4) -> None:

@@ -41,9 +41,7 @@ def tokens_a_second() -> Ratio:
     try:
         python = _trl_python()
     except subprocess.CalledProcessError as error:
-        return Ratio(
-            name, 0.0, 1.5, False, about | {"reason": f"TRL cannot be installed: pip ended with {error.returncode}"}
-        )
+        return at_least(name, 0.0, 1.5, f"TRL cannot be installed: pip ended with {error.returncode}", **about)
     tokens = trained_tokens()
     with tempfile.TemporaryDirectory() as folder:
         make_inputs(Path(folder))
