@@ -46,7 +46,11 @@ def main(arguments: list[str]) -> int:
             settings = json.dumps({"env_vars": {"PATH": environment["PATH"]}})
             submit = ["job", "submit", "--address", address, "--working-dir", ".", "--runtime-env-json", settings]
             job = ["python", "jobs/sppo.py", "--run-dir", str(run_dir), *arguments]
-            return subprocess.run([BIN / "ray", *submit, "--", *job], env=environment, cwd=root, check=False).returncode
+            # Ray names at length each file that it does not upload.
+            quiet = ["--logging-level", "error"]
+            return subprocess.run(
+                [BIN / "ray", *quiet, *submit, "--", *job], env=environment, cwd=root, check=False
+            ).returncode
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

@@ -167,7 +167,12 @@ def follow(coordinator: Any, finished: Any) -> None:
 def describe(status: RunStatus) -> list[str]:
     head = f"iteration {status.iteration}: {status.phase}" if status.iteration else status.phase
     loss = f", loss {status.loss:.4g}" if status.loss is not None else ""
-    return [f"{head}{loss}", *(stage.line() for stage in status.stages.values() if stage.started), *status.warnings]
+    paused = ", paused" if status.paused else ""
+    return [
+        f"{head}{paused}{loss}",
+        *(stage.line() for stage in status.stages.values() if stage.started),
+        *status.warnings,
+    ]
 
 
 def say(line: str) -> None:
