@@ -28,10 +28,10 @@ class Board:
     async def status(self) -> RunStatus:
         return self._status
 
-    async def begin(self, iteration: int, prompts: int, reference: str) -> None:
+    async def begin(self, iteration: int, prompts: int, reference: str, epochs: int = 1) -> None:
         """Open an iteration, which samples from the snapshot of that name, to the stages and the trainer."""
         self._granted, self._advance = 0, {}
-        self._status.stages = new_stages(prompts)
+        self._status.stages = new_stages(prompts, epochs)
         self._status.step, self._status.set_aside = None, 0
         self._status.trainer_restarts = max(0, self._trainer_starts[iteration] - 1)
         self._status.iteration, self._reference = iteration, reference

@@ -121,7 +121,8 @@ class Coordinator(Board):
     ) -> Snapshot:
         started = time.time()
         self._steps_before = sum(report["steps"] for report in self._ledger.reports())
-        await self.begin(iteration, len(self._ledger.prompts(iteration)), reference.name)
+        prompts, epochs = len(self._ledger.prompts(iteration)), stages.config.training.epochs
+        await self.begin(iteration, prompts, reference.name, epochs)
         snapshot = published or await self._train(stages, iteration)
         self._status.phase = "loading the new policy"
         trained = time.time()

@@ -133,10 +133,10 @@ class RunStatus:
         return self.step["loss"] if self.step else None
 
 
-def new_stages(prompts: int) -> dict[str, Stage]:
-    """The three stages of an iteration with that many prompts, each of which gives one pair."""
+def new_stages(prompts: int, epochs: int = 1) -> dict[str, Stage]:
+    """The three stages of an iteration with that many prompts, each of which gives one pair an epoch."""
     return {
         "generate": Stage("sampling", "prompts", prompts),
         "judge": Stage("judging", "prompts", prompts),
-        "train": Stage("training", "pairs", prompts),
+        "train": Stage("training", "pairs", prompts * epochs),
     }
