@@ -65,3 +65,4 @@ def main(model: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
+    torch.distributed.destroy_process_group()

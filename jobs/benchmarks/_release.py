@@ -91,6 +91,7 @@ def train(preparation: Preparation, ledger: Ledger) -> None:
     else:
         policy.assist()
     policy.close()
+    dist.destroy_process_group()
 
 
 def rescored(reference: Any, pairs: list[Pair]) -> list[Pair]:

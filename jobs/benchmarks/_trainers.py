@@ -163,3 +163,4 @@ if __name__ == "__main__":
     found = ours(folder) if way == "ours" else trl(folder, way == "trl-precomputed")
     if os.environ["RANK"] == "0":
         (folder / f"{way}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()  # else gloo's threads may abort the process as it ends

@@ -5,7 +5,9 @@ time outside the forward pass.
 """
 
 import json
+import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,7 @@ def load_blender(checkpoint: Path, device: str = "cpu") -> Any:
     import llm_blender
 
     blender = llm_blender.Blender()
-    blender.loadranker(str(checkpoint), device=device)
+    with redirect_stdout(sys.stderr):
+        blender.loadranker(str(checkpoint), device=device)
     blender.blender_config.use_tqdm = False
     return blender

@@ -8,6 +8,7 @@ growth is that of live tensors, and libraries are loaded and used before the bas
 import os
 import re
 import socket
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,7 @@ def _save(_: int, case: Case, model: str) -> None:
 
 def _worker(rank: int, config: Config, model: str, folder: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # DeepSpeed warns on standard output
     import torch
 
     from sppo_ray.policy import TrainablePolicy
@@ -112,6 +114,7 @@ def _worker(rank: int, config: Config, model: str, folder: str) -> None:
     policy.step(pairs)
     policy.step(pairs)
     Path(folder, f"peak-{rank}").write_text(str(_status("VmHWM") - before))
+    torch.distributed.destroy_process_group()
 
 
 def _warm_up(torch: Any) -> None:
