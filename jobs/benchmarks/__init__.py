@@ -27,6 +27,10 @@ def at_most(name: str, ratio: float, goal: float, reason: str = "", **detail: An
     return _ratio(name, ratio, goal, ratio <= goal, reason, detail)
 
 
+def close_to_one(name: str, ratio: float, tolerance: float, reason: str = "", **detail: Any) -> Ratio:
+    return _ratio(name, ratio, 1.0, abs(ratio - 1) <= tolerance, reason, detail)
+
+
 def _ratio(name: str, ratio: float, goal: float, ok: bool, reason: str, detail: dict[str, Any]) -> Ratio:
     return Ratio(name, ratio, goal, ok, detail if ok or not reason else detail | {"reason": reason})
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarks import GIVE_BACK, Ratio
+from jobs.benchmarks import GIVE_BACK, Ratio, close_to_one
 from sppo_ray.config import Config, load_config
 from sppo_ray.planning.memory import Memory, micro_batch, trainer_memory
 from sppo_ray.planning.shapes import policy_shape
@@ -62,12 +62,13 @@ def run() -> list[Ratio]:
             ratio = predicted.total / measured
             parts = {name: round(size / MIB) for name, size in predicted.parts.items() if size}
             ratios.append(
-                Ratio(
+                close_to_one(
                     f"planned / measured MiB: {case.name}, {workers} worker{'s' * (workers > 1)}",
                     ratio,
-                    1.0,
-                    abs(ratio - 1) <= TOLERANCE,
-                    {"planned": round(predicted.total / MIB), "measured": round(measured / MIB), "of it": parts},
+                    TOLERANCE,
+                    planned=round(predicted.total / MIB),
+                    measured=round(measured / MIB),
+                    of_it=parts,
                 )
             )
             print(f"{ratios[-1].name}: {ratios[-1].ratio:.3f}", flush=True)
