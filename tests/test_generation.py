@@ -86,6 +86,18 @@ def test_candidates_are_complete(
             assert not set(ids[:-1]) & set(stops)
 
 
+def test_a_response_is_the_text_of_its_tokens_without_what_ended_it(
+    engine: VLLMGenerator, playground: Playground, prompts: list[Prompt], stops: list[int]
+) -> None:
+    tokenizer = chat.load_tokenizer(str(playground.policy))
+    rows = engine.generate(prompts, 5, "iter-0")
+    for row in rows:
+        for text, ids in zip(row.responses, row.token_ids, strict=True):
+            assert text == tokenizer.decode([number for number in ids if number not in stops])
+    assert {reason for row in rows for reason in row.finish_reasons} >= {"stop"}
+    assert not any("<" in text for row in rows for text in row.responses)  # no marker of a turn
+
+
 def test_logprobs_are_those_of_a_transformers_forward_pass(
     engine: VLLMGenerator, playground: Playground, prompts: list[Prompt]
 ) -> None:

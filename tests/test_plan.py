@@ -162,9 +162,11 @@ def test_gemma_2_9b_fits_the_release_s_machine_colocated(capsys: pytest.CaptureF
 def test_gemma_2_9b_on_24_gb_says_what_is_too_large_and_what_would_help(capsys: pytest.CaptureFixture[str]) -> None:
     status, found = run(capsys, "--recipe", "gemma-2-9b-it", "--gpus", "8", "--gpu-memory", "24")
     assert (status, found["fits"]) == (1, False)
-    assert found["generators"]["fits"] and found["rankers"]["fits"] and not found["trainers"]["fits"]
+    assert found["rankers"]["fits"] and not found["generators"]["fits"] and not found["trainers"]["fits"]
+    assert "generation.tensor_parallel=2" in found["generators"]["advice"]
     assert any("training.workers=16" in setting for setting in found["trainers"]["advice"])
-    status, found = run(capsys, "--recipe", "gemma-2-9b-it", "--gpus", "16", "--gpu-memory", "24")
+    wider = ["--gpus", "24", "--gpu-memory", "24", "generation.tensor_parallel=2"]
+    status, found = run(capsys, "--recipe", "gemma-2-9b-it", *wider)
     assert (status, found["fits"]) == (0, True)
 
 

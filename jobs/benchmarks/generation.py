@@ -106,6 +106,7 @@ class Bare:
         _environment()
         from vllm import EngineArgs, SamplingParams
         from vllm.sampling_params import RequestOutputKind
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self._engine = LLMEngine.from_engine_args(
@@ -118,7 +119,8 @@ class Bare:
                 disable_log_stats=True,
                 # Seeded requests whose prompt is split over two steps crash vLLM 0.32 on a CPU.
                 max_num_batched_tokens=16384,
-            )
+            ),
+            usage_context=UsageContext.LLM_CLASS,  # as vLLM's `LLM`, which the release uses
         )
         self._sampling = SamplingParams(
             temperature=config.generation.temperature,

@@ -26,8 +26,7 @@ NCCL = 1.0 * GIB  # its buffers and channels; assumed
 FRAGMENTATION = 0.05  # of the parts that come and go, lost in PyTorch's allocator; assumed
 ASLEEP = 1.5 * GIB  # what a sleeping engine keeps on a device: context, graphs; assumed
 
-# vLLM 0.32's defaults for an engine without a front end (SchedulerConfig); graphs: assumed.
-BATCHED_TOKENS, SEQUENCES, CUDA_GRAPHS = 2048, 128, 1.0 * GIB
+CUDA_GRAPHS = 1.0 * GIB  # vLLM's; assumed
 
 JUDGE_POSITIONS = 512  # relative positions that a DeBERTa-v3 head scores each token against
 JUDGE_CHUNK = 1 << 28  # attention scores at once on a GPU, sppo_ray/pairrm_attention.py
@@ -150,16 +149,25 @@ def logit_bytes(size: int, shape: Shape, tokens: int) -> float:
     return part * (3 * FP32 + size + (FP32 if shape.capped else 0)) + size * shape.embedding
 
 
+def batch_limits(total: float) -> tuple[int, int]:
+    """(tokens of a step, sequences at once): vLLM 0.32's for throughput on a device of `total` bytes.
+
+    `EngineArgs.get_batch_defaults`. An A100 of 80 GB has the smaller ones there, which the plan leaves out.
+    """
+    return (16384, 1024) if total >= 70 * GIB else (8192, 256)
+
+
 def generator_memory(config: Config, shape: Shape, total: float) -> Memory:
     """One device of a vLLM engine on devices of `total` bytes; it fits if one sequence of full length does."""
     generation = config.generation
     size, parallel = number_bytes(config), generation.tensor_parallel
     limit = total * generation.gpu_memory_utilization
+    tokens, sequences = batch_limits(total)
     # The sampler sorts float32 logits: values, a copy, probabilities and 64-bit indices.
-    logits = SEQUENCES * shape.vocabulary * (3 * FP32 + 8)
+    logits = sequences * shape.vocabulary * (3 * FP32 + 8)
     parts = {
         "weights": size * shape.parameters / parallel,
-        "activations": size * BATCHED_TOKENS * (4 * shape.hidden + 3 * shape.intermediate / parallel),
+        "activations": size * tokens * (4 * shape.hidden + 3 * shape.intermediate / parallel),
         "logits": logits,
         "runtime": CUDA_CONTEXT + CUDA_GRAPHS + (NCCL if parallel > 1 else 0.0),
     }

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from sppo_ray.config import Config
 from sppo_ray.planning.devices import Device
-from sppo_ray.planning.memory import SEQUENCES, cache_bytes, generator_memory, micro_batch, number_bytes
+from sppo_ray.planning.memory import batch_limits, cache_bytes, generator_memory, micro_batch, number_bytes
 from sppo_ray.planning.shapes import Shape, Shapes
 from sppo_ray.planning.work import Work
 
@@ -46,9 +46,12 @@ def table_rates(config: Config, shapes: Shapes, device: Device, work: Work, work
 def _generate(config: Config, shape: Shape, device: Device, prompt: float, response: float) -> tuple[float, int]:
     """Decoding reads the weights and the batch's cache once a step; prefill computes each prompt once for all responses."""
     parallel = config.generation.tensor_parallel
-    cache = generator_memory(config, shape, device.memory_gib * 2**30).parts["kv_cache"]
+    total = device.memory_gib * 2**30
+    cache = generator_memory(config, shape, total).parts["kv_cache"]
     length = prompt + response / 2
-    sequences = int(max(1, min(SEQUENCES, cache / (cache_bytes(config, shape) * (prompt + response)))))
+    fitting = cache / (cache_bytes(config, shape) * (prompt + response))
+    in_flight = config.generators.blocks * config.block * config.generation.candidates
+    sequences = int(max(1, min(batch_limits(total)[1], in_flight, fitting)))
     read = number_bytes(config) * shape.parameters / parallel + sequences * length * cache_bytes(config, shape)
     arithmetic = 2 * shape.parameters * sequences / parallel / (device.teraflops * 1e12 * PREFILL_SHARE)
     decode = max(read / (device.bandwidth * 1e12 * DECODE_SHARE), arithmetic) / sequences
