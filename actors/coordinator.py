@@ -266,7 +266,7 @@ class Coordinator(Board):
 
 def start_coordinator(config: Config, ledger: Ledger, base: Snapshot, rule: Rule | None) -> Any:
     """The coordinator of a run, on this node. rule: what else the held-out answers are judged by."""
-    return Coordinator.options(scheduling_strategy=here()).remote(config, ledger, base, rule)
+    return Coordinator.options(label_selector=here()).remote(config, ledger, base, rule)
 
 
 def _own(error: BaseException) -> BaseException:

@@ -198,7 +198,7 @@ def reserve_port(config: Config) -> int:
 def start_gateway(config: Config, ledger: Ledger, port: int, *run: Any) -> tuple[Any, Address]:
     """The gateway of a run (coordinator, generators, rankers) on this node, and where it is about to answer."""
     token = secrets.token_urlsafe(32)
-    gateway = Gateway.options(scheduling_strategy=here()).remote(config, ledger, token, port)
+    gateway = Gateway.options(label_selector=here()).remote(config, ledger, token, port)
     gateway.serve.remote(*run)
     host = config.gateway.host
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}".replace("0.0.0.0", "127.0.0.1").replace(

@@ -158,6 +158,6 @@ def _stage(calls: int) -> dict[str, Any]:
         "batch_format": "pyarrow",
         "zero_copy_batch": True,
         "num_cpus": 0,
-        "scheduling_strategy": here(),
+        "label_selector": here(),
         "compute": ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=calls, max_concurrent_calls_per_actor=calls),
     }

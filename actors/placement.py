@@ -6,7 +6,6 @@ In: the configuration. Out: options of a Ray actor or task, the train workers' `
 from typing import TYPE_CHECKING, Any, Literal
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sppo_ray.config import Config
 
@@ -16,12 +15,12 @@ if TYPE_CHECKING:
 Role = Literal["generators", "rankers", "trainers"]
 
 
-def here() -> NodeAffinitySchedulingStrategy:
-    """The node of the process that asks, for what holds no resources: coordinator, pools, stages, gateway.
+def here() -> dict[str, str]:
+    """Label selector of the node of the process that asks, for what holds no resources: coordinator, pools, stages, gateway.
 
     Ray would choose any node for them, also a spot machine, and with a pool go all of its engines.
     """
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
 
 
 def role_options(config: Config, role: Role) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def start_rankers(config: Config, ledger: Ledger) -> Any:
 
 def start_pool(*arguments: Any) -> Any:
     """A pool on this node. arguments: of `Pool`."""
-    return Pool.options(scheduling_strategy=here()).remote(*arguments)
+    return Pool.options(label_selector=here()).remote(*arguments)
 
 
 def room(config: Config, pool: Literal["generators", "rankers"]) -> int:

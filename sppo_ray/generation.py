@@ -98,7 +98,10 @@ class VLLMGenerator:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        from sppo_ray.chat import load_tokenizer
+
         self._config = config
+        self._tokenizer = load_tokenizer(snapshot.uri, config.policy.trust_remote_code)
         self._stop_token_ids = stop_token_ids
         self._snapshot = snapshot
         self._engine = LLMEngine.from_engine_args(
@@ -121,7 +124,6 @@ class VLLMGenerator:
             # What tells vLLM to choose its limits for throughput: 256 or 1024 sequences at once, by the device, in place of 128.
             usage_context=UsageContext.LLM_CLASS,
         )
-        self._tokenizer = self._engine.get_tokenizer()
         self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
         self._inbox: queue.SimpleQueue[_Request | _Chat | str | tuple[Callable[[], Any], Future[None]]] = (
             queue.SimpleQueue()
@@ -292,8 +294,7 @@ class VLLMGenerator:
     def _text(self, completion: Any) -> str:
         """The response without the token that ended it."""
         ids = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _environment() -> bool:

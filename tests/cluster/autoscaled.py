@@ -48,7 +48,7 @@ def main(address: str, folder: Path) -> None:
     pools = [start_pool(name, start, getattr(CONFIG, name)) for name, start in starts.items()]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
     # Here, as in a run: whatever else is on a node keeps it from being let go.
-    board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here()).remote()
+    board = ray.remote(num_cpus=0)(Board).options(label_selector=here()).remote()
     score_all(Stages(CONFIG, ledger, *pools, board))
     roles = {name: sorted(set((folder / name).read_text().split())) for name in starts}
     most = generator_nodes(2)  # the third generator stays pending

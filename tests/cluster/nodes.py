@@ -67,7 +67,7 @@ def main(folder: Path) -> dict[str, Any]:
             start_pool("ranker", partial(ranker.start, CONFIG, FakeJudge, ledger), CONFIG.rankers),
         ]
         ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
-        board = ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here()).remote()
+        board = ray.remote(num_cpus=0)(Board).options(label_selector=here()).remote()
         ray.get(board.begin.remote(1, len(PROMPTS), "iter-0"))
         stages = Stages(CONFIG, ledger, pools[0], pools[1], board)
         work = threading.Thread(target=score, args=(stages, range(1, 2)))
