@@ -70,10 +70,8 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
             )
     for note in notes:
         say(note)
-    say(
-        f"prompts: {', '.join(str(len(part)) for part in prompts[1:])} in {config.iterations} iterations, "
-        f"{len(prompts[0])} held out"
-    )
+    each = ", ".join(str(len(part)) for part in prompts[1:])
+    say(f"prompts of each iteration: {each}; held out: {len(prompts[0])}")
     stops = chat.stop_token_ids(tokenizer, eos)
     return Preparation(config, Snapshot(0, config.policy.model), stops, prompts, rule)
 
