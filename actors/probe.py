@@ -17,25 +17,25 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from actors.placement import role_options, trainer_scaling
 from sppo_ray.config import Config
 from sppo_ray.pairing import cut_pair
-from sppo_ray.planning.memory import SEQUENCES
 from sppo_ray.planning.rates import Rates
 from sppo_ray.preparation import Preparation
 from sppo_ray.records import Candidates, Pair, Prompt, Response, Snapshot
 
-BLOCKS = 2  # in flight on the generator, as in a run
 STEPS = 2  # that are timed, after one that is not
 
 
 def measure(preparation: Preparation, storage: Path) -> Rates:
     """One engine of each role at a time, each in a process of its own that ends with it. storage: every node reaches it."""
     config, prompts = preparation.config, preparation.prompts[1]
-    blocks = list(islice(cycle(prompts), (BLOCKS + 1) * config.block))
+    in_flight = config.generators.blocks * config.block  # prompts on the generator, as in a run
+    blocks = list(islice(cycle(prompts), config.block + in_flight))
     alone = ray.remote(max_calls=1, max_retries=0)  # its memory is free for the next one
     sample = alone(_sample).options(**role_options(config, "generators"))
     found, generate = ray.get(sample.remote(config, preparation.base, preparation.stop_token_ids, blocks))
     judge = alone(_judge).options(**role_options(config, "rankers"))
     judged = ray.get(judge.remote(config, found))
-    return Rates(generate, judged, _train(config, preparation.base, found, storage), SEQUENCES, "measured by a probe")
+    sequences = in_flight * config.generation.candidates
+    return Rates(generate, judged, _train(config, preparation.base, found, storage), sequences, "measured by a probe")
 
 
 def _sample(config: Config, base: Snapshot, stops: list[int], prompts: list[Prompt]) -> tuple[list[Candidates], float]:

@@ -29,7 +29,7 @@ class Rates:
     generate: float
     judge: float
     train: float
-    sequences: int  # that a generator works on at once
+    sequences: int  # that a generator works on at once; of a probe: that it is given at once
     source: str
 
     def row(self) -> dict[str, float | str]:
