@@ -68,7 +68,7 @@ class Cluster:
         return Split("disaggregated", self.generators, rankers, trainers, self.generators + rankers + trainers)
 
 
-CLUSTERS = [Cluster(8, 128, 80.0), Cluster(64, 64, 80.0), Cluster(256, 32, 160.0)]
+CLUSTERS = [Cluster(8, 128, 80.0), Cluster(64, 64, 80.0), Cluster(256, 32, 120.0)]
 
 
 class TimedGenerator(FakeGenerator):
