@@ -27,14 +27,13 @@ STEPS = 2  # that are timed, after one that is not
 def measure(preparation: Preparation, storage: Path) -> Rates:
     """One engine of each role at a time, each in a process of its own that ends with it. storage: every node reaches it."""
     config, prompts = preparation.config, preparation.prompts[1]
-    in_flight = config.generators.blocks * config.block  # prompts on the generator, as in a run
-    blocks = list(islice(cycle(prompts), config.block + in_flight))
+    blocks = list(islice(cycle(prompts), config.block + config.prompts_in_flight))
     alone = ray.remote(max_calls=1, max_retries=0)  # its memory is free for the next one
     sample = alone(_sample).options(**role_options(config, "generators"))
     found, generate = ray.get(sample.remote(config, preparation.base, preparation.stop_token_ids, blocks))
     judge = alone(_judge).options(**role_options(config, "rankers"))
     judged = ray.get(judge.remote(config, found))
-    sequences = in_flight * config.generation.candidates
+    sequences = config.prompts_in_flight * config.generation.candidates
     return Rates(generate, judged, _train(config, preparation.base, found, storage), sequences, "measured by a probe")
 
 

@@ -151,6 +151,11 @@ class Config(Section):
         """GPUs of one generator."""
         return self.generators.gpus * self.generation.tensor_parallel
 
+    @property
+    def prompts_in_flight(self) -> int:
+        """Prompts that one generator is given at once."""
+        return self.generators.blocks * self.block
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         if self.generation.candidates < 2:

@@ -50,7 +50,7 @@ def _generate(config: Config, shape: Shape, device: Device, prompt: float, respo
     cache = generator_memory(config, shape, total).parts["kv_cache"]
     length = prompt + response / 2
     fitting = cache / (cache_bytes(config, shape) * (prompt + response))
-    in_flight = config.generators.blocks * config.block * config.generation.candidates
+    in_flight = config.prompts_in_flight * config.generation.candidates
     sequences = int(max(1, min(batch_limits(total)[1], in_flight, fitting)))
     read = number_bytes(config) * shape.parameters / parallel + sequences * length * cache_bytes(config, shape)
     arithmetic = 2 * shape.parameters * sequences / parallel / (device.teraflops * 1e12 * PREFILL_SHARE)
