@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs import benchmarks
-from sppo_ray import files
+from sppo_ray.run_folder import files
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppo_ray import alpaca, files
 from sppo_ray.errors import ConfigError, RunFailed, SppoError, UserError
+from sppo_ray.evaluation import alpaca
+from sppo_ray.run_folder import files
 
 # What needs Torch or Ray is imported by the commands that do: `summarize` answers at once.
 if TYPE_CHECKING:
-    from sppo_ray.answering import Scene
+    from sppo_ray.preparation.evaluation import EvaluationSetup
     from sppo_ray.records import Candidates
 
 
@@ -99,75 +100,75 @@ def summarize(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def win_rate(given: argparse.Namespace) -> dict[str, Any]:
-    from actors.answering import compare, sample
+    from actors.service.answering import compare, sample
     from sppo_ray import evaluation
-    from sppo_ray.answering import contestant, held_out_prompts, stored_answers
+    from sppo_ray.preparation.evaluation import evaluated_model, held_out_prompts, stored_answers
 
-    scene = scene_of(given)
-    responses = given.responses or scene.config.evaluation.responses
-    stored = {name: stored_answers(scene, name, responses) for name in (given.a, given.b)}
-    prompts = held_out_prompts(scene.config) if None in stored.values() else []
-    asked = {name: contestant(name, scene, prompts) for name, rows in stored.items() if rows is None}
-    with cluster(scene) as folder:
+    setup = scene_of(given)
+    responses = given.responses or setup.config.evaluation.responses
+    stored = {name: stored_answers(setup, name, responses) for name in (given.a, given.b)}
+    prompts = held_out_prompts(setup.config) if None in stored.values() else []
+    asked = {name: evaluated_model(name, setup, prompts) for name, rows in stored.items() if rows is None}
+    with cluster(setup) as folder:
         answers = {
             name: sample(asked[name], responses, folder / str(number)) if rows is None else rows
             for number, (name, rows) in enumerate(stored.items())
         }
         a, b = evaluation.align(answers[given.a], answers[given.b])
-        comparisons = compare(scene.config, *evaluation.duels(a, b), folder)
+        comparisons = compare(setup.config, *evaluation.duels(a, b), folder)
     won = evaluation.wins(comparisons).reshape(-1, responses)
-    result: dict[str, Any] = {"a": given.a, "b": given.b, "judge": scene.config.judge.model}
+    result: dict[str, Any] = {"a": given.a, "b": given.b, "judge": setup.config.judge.model}
     result |= {"prompts": len(a), "responses": responses}
-    result |= evaluation.win_rate(won.mean(axis=1).tolist(), seed=scene.config.seed)
+    result |= evaluation.win_rate(won.mean(axis=1).tolist(), seed=setup.config.seed)
     result |= {"ties": float((won == 0.5).mean())}
     result |= {"mean_characters": {"a": evaluation.mean_characters(a), "b": evaluation.mean_characters(b)}}
-    if scene.rule is not None:
-        result["rule_win_rate"] = evaluation.rule_wins(scene.rule, a, b)
+    if setup.rule is not None:
+        result["rule_win_rate"] = evaluation.rule_wins(setup.rule, a, b)
     return result
 
 
 def best_of(given: argparse.Namespace) -> dict[str, Any]:
-    from actors.answering import compare, sample
+    from actors.service.answering import compare, sample
     from sppo_ray import evaluation
-    from sppo_ray.answering import contestant, held_out_prompts
+    from sppo_ray.preparation.evaluation import evaluated_model, held_out_prompts
 
     if given.best_of < 2:
         raise ConfigError("--best-of 1 leaves no choice: give at least 2; the paper uses 16")
-    scene = scene_of(given)
-    asked = contestant(given.model, scene, held_out_prompts(scene.config))
-    with cluster(scene) as folder:
+    setup = scene_of(given)
+    asked = evaluated_model(given.model, setup, held_out_prompts(setup.config))
+    with cluster(setup) as folder:
         rows = sample(asked, given.best_of, folder)
-        comparisons = compare(scene.config, *columns(rows), folder)
-    chosen = evaluation.best_of(comparisons, scene.config.judge)
+        comparisons = compare(setup.config, *columns(rows), folder)
+    chosen = evaluation.best_of(comparisons, setup.config.judge)
     texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
     if given.output is not None:
         instructions = [alpaca.Instruction(row.prompt, {"dataset": "held_out"}) for row in rows]
-        files.write_json(given.output, alpaca.model_outputs(instructions, texts, leaderboard_name(given, scene)))
-    result: dict[str, Any] = {"model": given.model, "best_of": given.best_of, "judge": scene.config.judge.model}
+        files.write_json(given.output, alpaca.model_outputs(instructions, texts, leaderboard_name(given, setup)))
+    result: dict[str, Any] = {"model": given.model, "best_of": given.best_of, "judge": setup.config.judge.model}
     result |= {"prompts": len(rows), "against": "the first of the answers"}
-    result |= evaluation.win_rate(evaluation.against_first(comparisons, chosen).tolist(), seed=scene.config.seed)
+    result |= evaluation.win_rate(evaluation.against_first(comparisons, chosen).tolist(), seed=setup.config.seed)
     lengths = {"best": sum(map(len, texts)) / len(texts), "all": evaluation.mean_characters(rows)}
     return result | {"mean_characters": lengths}
 
 
 def answer_instructions(given: argparse.Namespace) -> dict[str, Any]:
-    from actors.answering import compare, sample
-    from sppo_ray.answering import contestant
+    from actors.service.answering import compare, sample
     from sppo_ray.evaluation import best_of
+    from sppo_ray.preparation.evaluation import evaluated_model
     from sppo_ray.prompts import SourcePrompt
     from sppo_ray.records import Message
 
     instructions = alpaca.read_instructions(given.file, given.column)
     prompts = [SourcePrompt(str(n), (Message(role="user", content=i.text),)) for n, i in enumerate(instructions)]
-    scene = scene_of(given)
-    asked = contestant(given.model, scene, prompts, cut=False)
-    with cluster(scene) as folder:
+    setup = scene_of(given)
+    asked = evaluated_model(given.model, setup, prompts, cut=False)
+    with cluster(setup) as folder:
         rows = sample(asked, given.best_of, folder)
         chosen = [0] * len(rows)
         if given.best_of > 1:
-            chosen = best_of(compare(scene.config, *columns(rows), folder), scene.config.judge).tolist()
+            chosen = best_of(compare(setup.config, *columns(rows), folder), setup.config.judge).tolist()
     texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
-    files.write_json(given.output, alpaca.model_outputs(instructions, texts, leaderboard_name(given, scene)))
+    files.write_json(given.output, alpaca.model_outputs(instructions, texts, leaderboard_name(given, setup)))
     return {"output": str(given.output), **alpaca.summarize(given.output)}
 
 
@@ -175,40 +176,40 @@ def columns(rows: "list[Candidates]") -> tuple[list[str], list[list[str]]]:
     return [row.prompt for row in rows], [row.responses for row in rows]
 
 
-def leaderboard_name(given: argparse.Namespace, scene: "Scene") -> str:
+def leaderboard_name(given: argparse.Namespace, setup: "EvaluationSetup") -> str:
     """--name, else the recipe with the iteration, or the folder's name; best-of-n is part of the name."""
     if getattr(given, "name", None):
         return str(given.name)
     model = Path(given.model).name
     if model == "base" or model.isdecimal():
-        model = f"{scene.config.recipe}-{'base' if model == 'base' else f'iter{model}'}"
+        model = f"{setup.config.recipe}-{'base' if model == 'base' else f'iter{model}'}"
     return f"{model}-best-of-{given.best_of}" if given.best_of > 1 else model
 
 
-def scene_of(given: argparse.Namespace) -> "Scene":
-    from sppo_ray.answering import open_scene
+def scene_of(given: argparse.Namespace) -> "EvaluationSetup":
+    from sppo_ray.preparation.evaluation import open_setup
 
     overrides = list(given.overrides)
     if given.judge:
         overrides.append(f"judge.model={json.dumps(given.judge)}")
     if given.prompts:
         overrides.append(f"evaluation.prompts={json.dumps({'source': given.prompts})}")
-    return open_scene(given.run_dir, given.recipe, given.config, overrides)
+    return open_setup(given.run_dir, given.recipe, given.config, overrides)
 
 
 @contextmanager
-def cluster(scene: "Scene") -> Iterator[Path]:
+def cluster(setup: "EvaluationSetup") -> Iterator[Path]:
     """Ray, joined and found large enough for the pools, and a folder for answers that every node reaches."""
     import ray
 
-    from actors.pools import most_resources
+    from actors.engines import most_resources
     from jobs.sppo import connect, default_root
     from sppo_ray.preparation import check_cluster
 
     connect()
-    training = scene.config.training.model_copy(update={"workers": 0})
-    check_cluster(scene.config.model_copy(update={"training": training}), most_resources())
-    root = scene.ledger.root if scene.ledger else default_root().resolve()
+    training = setup.config.training.model_copy(update={"workers": 0})
+    check_cluster(setup.config.model_copy(update={"training": training}), most_resources())
+    root = setup.ledger.root if setup.ledger else default_root().resolve()
     folder = root / f"evaluation-{uuid.uuid4().hex[:8]}"
     try:
         yield folder

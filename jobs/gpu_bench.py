@@ -24,11 +24,12 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, DebertaV2Model, Gemma2Config
 
 from jobs.benchmarks.judge import load_blender
-from sppo_ray import files, playground
+from sppo_ray import playground
 from sppo_ray.config import load_config
 from sppo_ray.judging import PairRM
 from sppo_ray.records import Pair, Response
-from sppo_ray.shards import write_shard
+from sppo_ray.run_folder import files
+from sppo_ray.run_folder.shards import write_shard
 
 PEAK = 989e12  # dense bf16 FLOP/s of an H100 or H200, as its maker gives it
 COLOCATED = [
@@ -83,7 +84,7 @@ def end_to_end(folder: Path, on_gpu: bool) -> dict[str, Any]:
 
 def training(folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
     """Optimizer steps of 8 pairs of 1,024 tokens, one process under ZeRO-3 with its optimizer on the device."""
-    from sppo_ray.policy import TrainablePolicy
+    from sppo_ray.training.policy import TrainablePolicy
 
     parameters = random_gemma(
         folder / "gemma", GEMMA | (SMALL | {"vocab_size": 512, "num_key_value_heads": 1} if tiny else {})

@@ -68,7 +68,7 @@ def sweep_counts(text: str) -> list[int]:
 
 def probe(config: Config) -> Rates:
     """Rates measured on the cluster; what they need is imported only here."""
-    from actors.probe import measure
+    from actors.cluster.probe import measure
     from jobs.sppo import connect, default_root
     from sppo_ray.preparation import prepare
 

@@ -18,20 +18,17 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from actors.coordinator import start_coordinator
-from actors.gateway import reserve_port, start_gateway
-from actors.metrics import provision_dashboard
-from actors.pools import most_resources, start_pools
-from actors.preflight import preflight
-from sppo_ray import files
-from sppo_ray.config import Config, load_config
+from actors.cluster.preflight import preflight
+from actors.engines import most_resources, start_pools
+from actors.run.coordinator import start_coordinator
+from actors.service.gateway import reserve_port, start_gateway
+from actors.service.metrics import provision_dashboard
+from sppo_ray.config import Config, load_config, resolved
 from sppo_ray.errors import RunStopped, SppoError, StorageError, UserError
-from sppo_ray.ledger import Ledger
-from sppo_ray.plan import plan
 from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
-from sppo_ray.progress import RunStatus
-from sppo_ray.report import result_table, run_warnings, write_run_report
-from sppo_ray.storage import location
+from sppo_ray.reporting import RunStatus
+from sppo_ray.reporting.report import result_table, run_warnings, write_run_report
+from sppo_ray.run_folder import Ledger, files, location
 
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
 ANSWER_SECONDS = 30.0  # that the gateway has to start; the run does not depend on it
@@ -53,7 +50,7 @@ def job(arguments: list[str] | None, held: ExitStack) -> int:
     try:
         config, root, only_plan = parse(arguments)
         if only_plan:
-            print(plan(config))
+            print(resolved(config))
             return 0
         preparation = prepare(config, say)
         ledger = Ledger(root)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppo_ray.errors import ConfigError, EngineFailed, SnapshotMismatch
-from sppo_ray.ledger import Ledger
-from sppo_ray.progress import MemberStatus, PoolStatus, RunStatus, new_stages
-from sppo_ray.records import Ask, Candidates, Message, Piece, Prompt, Snapshot
+from sppo_ray.records import Candidates, ChatRequest, Message, Prompt, Snapshot, TokenDelta
+from sppo_ray.reporting import MemberStatus, PoolStatus, RunStatus, new_stages
+from sppo_ray.run_folder import Ledger
 from sppo_ray.web.protocol import Unavailable
 
 
@@ -48,11 +48,11 @@ class FakeGenerator:
     def wake(self) -> None:
         self._asleep = False
 
-    def chat(self, ask: Ask, name: str) -> Iterator[list[Piece]]:
+    def chat(self, ask: ChatRequest, name: str) -> Iterator[list[TokenDelta]]:
         for word in range(ask.max_tokens):
             time.sleep(self._seconds)
             reason = "stop" if word == ask.max_tokens - 1 else None
-            yield [Piece(index, f"{self._snapshot.name} ", 1, reason) for index in range(ask.n)]
+            yield [TokenDelta(index, f"{self._snapshot.name} ", 1, reason) for index in range(ask.n)]
 
     def abort(self, name: str) -> None:
         pass
@@ -146,7 +146,7 @@ class FakeRun:
     async def encode(self, messages: Sequence[Message]) -> list[int]:
         return [len(word) for turn in messages for word in turn["content"].split()]
 
-    async def chat(self, ask: Ask) -> AsyncGenerator[Piece]:
+    async def chat(self, ask: ChatRequest) -> AsyncGenerator[TokenDelta]:
         if self.asleep:
             raise Unavailable("the engines sleep while the policy trains")
         self.chats += 1
@@ -155,7 +155,7 @@ class FakeRun:
                 for index in range(ask.n):
                     await asyncio.sleep(self._seconds)
                     reason = "stop" if word == min(ask.max_tokens, 5) - 1 else None
-                    yield Piece(index, f"w{index}{word} ", 1, reason)
+                    yield TokenDelta(index, f"w{index}{word} ", 1, reason)
         finally:
             self.chats -= 1
 

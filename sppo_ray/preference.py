@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Estimator = Literal["pairwise", "pooled"]
-Loss = Literal["sppo", "sppo_single", "sppo_hard"]
+LossName = Literal["sppo", "sppo_single", "sppo_hard"]
 
 
 def preference_probabilities(
@@ -50,7 +50,7 @@ def select_pair(
     return scores.argmax(axis=-1), scores.argmin(axis=-1)
 
 
-def target_win_rates(loss: Loss, chosen: float, rejected: float, preference: float) -> tuple[float, float]:
+def target_win_rates(loss: LossName, chosen: float, rejected: float, preference: float) -> tuple[float, float]:
     """The win rates that a named loss regresses a pair's two log-ratios to, as eta * (win rate - 1/2).
 
     chosen, rejected: w of the two responses.  preference: P[chosen, rejected].

@@ -3,8 +3,8 @@
 Token ids and log-probabilities are those of sampling; text is for judges and people.
 """
 
-from dataclasses import dataclass, fields
-from typing import TypedDict, TypeVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypedDict, TypeVar
 
 import pyarrow as pa
 
@@ -106,7 +106,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Ask:
+class ChatRequest:
     """A person's question to the policy. token_ids: of the prompt.  n: answers.  max_tokens: of each answer."""
 
     token_ids: list[int]
@@ -117,13 +117,31 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TokenDelta:
     """What came next of answer `index`; tokens: how many. The last one of an answer says why it ended."""
 
     index: int
     text: str
     tokens: int
     finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """One optimizer step over all workers. Losses are means over pairs; log-ratios over responses, in nats."""
+
+    step: int
+    loss: float
+    pairs: int
+    tokens: int  # prompt and response, both responses of each pair
+    chosen_log_ratio: float
+    rejected_log_ratio: float
+    gradient_norm: float  # before clipping
+    learning_rate: float
+    reference_mismatch: float | None  # nats a token; on the first step, where policy and reference are the same
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 IDS = pa.list_(pa.int32())

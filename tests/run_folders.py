@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from sppo_ray import files
 from sppo_ray.config import load_config
-from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Judged
-from sppo_ray.report import iteration_report
+from sppo_ray.reporting.report import iteration_report
+from sppo_ray.run_folder import Ledger, files
 
 
 def candidates(texts: list[str], prompt: str = "p0", name: str = "iter-0") -> Candidates:

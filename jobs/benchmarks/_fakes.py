@@ -10,14 +10,13 @@ from typing import Any
 
 import ray
 
-from actors import generator, ranker
-from actors.blocks import Stages
-from actors.board import Board
-from actors.pool import Pool
+from actors.engines import Pool, generator, ranker
+from actors.run.blocks import Stages
+from actors.run.board import Board
 from sppo_ray.config import Config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
-from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
 
 BASE = Snapshot(0, "base")
 READY_SECONDS = 300

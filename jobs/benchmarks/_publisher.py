@@ -17,9 +17,9 @@ import psutil
 import torch
 
 from sppo_ray.config import load_config
-from sppo_ray.policy import TrainablePolicy
-from sppo_ray.publishing import publish
 from sppo_ray.records import Pair, Response
+from sppo_ray.run_folder.publishing import publish
+from sppo_ray.training.policy import TrainablePolicy
 
 SHARD_BYTES = 64 << 20
 PAIR = Pair("0", [5, 6, 7], Response([8, 9], [-9.0] * 2, 0.9), Response([9, 8], [-9.0] * 2, 0.1))

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from sppo_ray.config import load_config
-from sppo_ray.ledger import Ledger
-from sppo_ray.pairing import judged_rows, pair
+from sppo_ray.judging import judged_rows, pair
 from sppo_ray.preparation import Preparation, prepare
 from sppo_ray.records import Candidates, Judged, Pair
+from sppo_ray.run_folder import Ledger
 
 WORKERS = 2
 LISTS = ("responses", "token_ids", "logprobs", "finish_reasons")  # of candidates, one entry a response
@@ -40,7 +40,7 @@ def iterate(folder: Path) -> dict[str, float]:
 
 
 def sample(preparation: Preparation, ledger: Ledger) -> None:
-    from sppo_ray.generation import VLLMGenerator
+    from sppo_ray.sampling import VLLMGenerator
 
     generator = VLLMGenerator(preparation.config, preparation.base, preparation.stop_token_ids)
     passes = [
@@ -72,8 +72,8 @@ def train(preparation: Preparation, ledger: Ledger) -> None:
     import torch.distributed as dist
     from transformers import AutoModelForCausalLM
 
-    from sppo_ray.policy import TrainablePolicy
-    from sppo_ray.publishing import publish, torch_dtype
+    from sppo_ray.run_folder.publishing import publish, torch_dtype
+    from sppo_ray.training.policy import TrainablePolicy
 
     config, base = preparation.config, preparation.base.uri
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

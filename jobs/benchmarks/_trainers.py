@@ -68,7 +68,7 @@ def make_inputs(folder: Path) -> None:
 
 def ours(folder: Path) -> list[float]:
     from sppo_ray.config import load_config
-    from sppo_ray.policy import TrainablePolicy
+    from sppo_ray.training.policy import TrainablePolicy
 
     settings = {
         "policy.dtype": "float32", "training.batch_size": SHARE, "training.eta": ETA,

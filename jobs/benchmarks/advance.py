@@ -53,7 +53,7 @@ def _make_model(folder: Path) -> None:
 
 
 def _load(folder: Path) -> dict[str, float]:
-    from sppo_ray.generation import VLLMGenerator
+    from sppo_ray.sampling import VLLMGenerator
 
     config = load_config(overrides=["generation.max_new_tokens=1", "policy.max_prompt_length=64"])
     generator = VLLMGenerator(config, Snapshot(0, str(folder / "model")), [])

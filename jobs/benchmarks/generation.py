@@ -12,13 +12,13 @@ from typing import Any
 
 import ray
 
-from actors.pools import start_generators
+from actors.engines import start_generators
 from jobs.benchmarks import Ratio, at_least, start_ray
 from sppo_ray.config import Config, load_config
-from sppo_ray.generation import _environment
-from sppo_ray.ledger import Ledger
 from sppo_ray.preparation import Preparation, prepare
 from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
+from sppo_ray.sampling.vllm_engine import _environment
 
 ROUNDS = 8
 

@@ -102,7 +102,7 @@ def _worker(rank: int, config: Config, model: str, folder: str) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # DeepSpeed warns on standard output
     import torch
 
-    from sppo_ray.policy import TrainablePolicy
+    from sppo_ray.training.policy import TrainablePolicy
 
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")

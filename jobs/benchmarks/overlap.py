@@ -12,8 +12,8 @@ from typing import Any
 import ray
 from ray.data import ExecutionOptions
 
-from actors.blocks import Stages
-from actors.pipeline import score, share_size, training_pairs
+from actors.run.blocks import Stages
+from actors.run.pipeline import score, share_size, training_pairs
 from jobs.benchmarks import Ratio, at_most, start_ray
 from jobs.benchmarks._fakes import BASE, open_stages, some_prompts
 from sppo_ray.config import load_config

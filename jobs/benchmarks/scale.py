@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import ray
 
-from actors.pipeline import score
+from actors.run.pipeline import score
 from jobs.benchmarks import Ratio, at_least, at_most, start_ray
 from jobs.benchmarks._fakes import BASE, open_stages, some_prompts
 from sppo_ray.config import Config, load_config

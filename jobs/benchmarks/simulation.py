@@ -19,21 +19,20 @@ from typing import Any
 
 import ray
 
-from actors import generator, ranker
-from actors.blocks import Stages
-from actors.board import Board
-from actors.pipeline import score
-from actors.pool import Pool
+from actors.engines import Pool, generator, ranker
+from actors.run.blocks import Stages
+from actors.run.board import Board
+from actors.run.pipeline import score
 from jobs.benchmarks import Ratio, close_to_one
 from sppo_ray.config import Config, load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
-from sppo_ray.ledger import Ledger
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.rates import ENGINE_START, table_rates
 from sppo_ray.planning.shapes import shapes
 from sppo_ray.planning.splits import Split, iteration_seconds
 from sppo_ray.planning.work import work
 from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
 
 PROMPTS = 60_000
 PROCESSES = 16  # of generators, at most

@@ -13,14 +13,14 @@ import ray
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from actors.pipeline import Stages, training_pairs
-from actors.trainer import Job, fit
+from actors.run.pipeline import Stages, training_pairs
+from actors.run.trainer import Job, fit
 from jobs.benchmarks import Ratio, at_most
 from sppo_ray import playground
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator
-from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
 
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number]) for number in range(16)]
 FIRST_GOAL, NEXT_GOAL = 2.0, 0.33  # times Ray Train's own

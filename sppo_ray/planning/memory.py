@@ -2,7 +2,7 @@
 
 In: shapes, the configuration, the number of train workers. Out: a `Memory`: its parts and what the device can give.
 The trainer's parts follow DeepSpeed 0.19's ZeRO-3 with torch's RMSprop, read from its source and measured on CPU
-(docs/cluster.md); the generator's follow vLLM 0.32; the ranker's follow sppo_ray/pairrm_model.py.
+(docs/cluster.md); the generator's follow vLLM 0.32; the ranker's follow sppo_ray/judging/pairrm/model.py.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from sppo_ray.planning.shapes import Shape, Shapes
 GIB = 2**30
 FP32 = 4
 
-# DeepSpeed's defaults, which sppo_ray/policy.py leaves alone; in elements.
+# DeepSpeed's defaults, which sppo_ray/training/policy.py leaves alone; in elements.
 REDUCE_BUCKET = 5e8
 SUB_GROUP = 1e9  # the optimizer steps on that many parameters at once
 MAX_LIVE = 1e9  # gathered weights that are kept for their next use
 PREFETCH = 5e7
 
-LOGIT_SLICE = 1 << 25  # sppo_ray/scoring.py computes that many logits at once
+LOGIT_SLICE = 1 << 25  # sppo_ray/training/logprobs.py computes that many logits at once
 
 CUDA_CONTEXT = 0.8 * GIB  # a process's context and kernels; assumed
 NCCL = 1.0 * GIB  # its buffers and channels; assumed
@@ -29,7 +29,7 @@ ASLEEP = 1.5 * GIB  # what a sleeping engine keeps on a device: context, graphs;
 CUDA_GRAPHS = 1.0 * GIB  # vLLM's; assumed
 
 JUDGE_POSITIONS = 512  # relative positions that a DeBERTa-v3 head scores each token against
-JUDGE_CHUNK = 1 << 28  # attention scores at once on a GPU, sppo_ray/pairrm_attention.py
+JUDGE_CHUNK = 1 << 28  # attention scores at once on a GPU, sppo_ray/judging/pairrm/attention.py
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError
-from sppo_ray.pairrm_checkpoint import read_settings
+from sppo_ray.judging import read_settings
 
 
 @dataclass(frozen=True)

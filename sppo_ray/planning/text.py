@@ -7,11 +7,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
 from rich.table import Table
 
-from sppo_ray.charts import Series, line_chart
-from sppo_ray.plan import plan
+from sppo_ray.config import resolved
 from sppo_ray.planning.budget import Budget
 from sppo_ray.planning.memory import GIB
 from sppo_ray.planning.splits import Seconds
+from sppo_ray.reporting.charts import Series, line_chart
 
 COLORS = ["#2471a3", "#c0392b", "#1e8449", "#b9770e", "#6c3483"]
 STAGES = ("generate", "judge", "train", "advance", "total")
@@ -20,7 +20,11 @@ STAGES = ("generate", "judge", "train", "advance", "total")
 def lines(budget: Budget) -> list[str]:
     """Everything but the memory table."""
     split, work, rates = budget.split, budget.work, budget.rates
-    found = [plan(budget.config), "", f"on {split.devices} x {budget.device.name} ({budget.device.memory_gib:g} GiB):"]
+    found = [
+        resolved(budget.config),
+        "",
+        f"on {split.devices} x {budget.device.name} ({budget.device.memory_gib:g} GiB):",
+    ]
     for role, memory in budget.memory.items():
         say = "fits" if memory.fits else "DOES NOT FIT"
         found.append(f"  {role + ':':<12} {say}, {memory.total / GIB:.1f} of {memory.limit / GIB:.1f} GiB a device")
@@ -100,7 +104,7 @@ def sweep_svg(budgets: list[Budget]) -> str:
     ]
     title = f"{budgets[0].config.recipe}, {budgets[0].device.name}: minutes of an iteration"
     chart = line_chart(title, "GPUs", series, x_values=[budget.split.devices for budget in budgets])
-    environment = Environment(loader=PackageLoader("sppo_ray"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("sppo_ray.reporting"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("chart.svg").render(chart=chart, colors=COLORS)
 
 

@@ -52,7 +52,7 @@ def _page_routes() -> APIRouter:
     """The page's files, read once: no path of a request reaches the file system."""
     router = APIRouter(include_in_schema=False)
     static = resources.files("sppo_ray.web").joinpath("static")
-    style = resources.files("sppo_ray").joinpath("templates", "report.css").read_text("utf-8")
+    style = resources.files("sppo_ray.reporting").joinpath("templates", "report.css").read_text("utf-8")
     files = {f"/{file.name}": file.read_text("utf-8") for file in static.iterdir() if file.name != "login.html"}
     files["/"] = files.pop("/index.html")
     files["/report.css"] = style  # what the page and the report share

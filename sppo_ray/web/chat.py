@@ -17,13 +17,13 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from sppo_ray.errors import SppoError
-from sppo_ray.messages import BadRow, parse_messages, transcript
-from sppo_ray.records import Ask, Piece
+from sppo_ray.prompts import BadRow, parse_messages, transcript
+from sppo_ray.records import ChatRequest, TokenDelta
 from sppo_ray.web.chat_models import (
     AssistantMessage,
-    ChatRequest,
     Choice,
     Completion,
+    CompletionRequest,
     Model,
     Models,
     Usage,
@@ -47,7 +47,7 @@ class Question:
     model: str
     snapshot: str
     prompt: str
-    ask: Ask
+    ask: ChatRequest
     best_of: int
 
 
@@ -70,7 +70,7 @@ def chat_routes(run: Run, folder: RunFolder, answers: int) -> APIRouter:
             **describe(400, 422),
         },
     )
-    async def complete(body: ChatRequest, request: Request) -> Response:
+    async def complete(body: CompletionRequest, request: Request) -> Response:
         question = await _question(body, run, folder)
         pieces = _pieces(question, run, turns)
         try:
@@ -89,7 +89,7 @@ def chat_routes(run: Run, folder: RunFolder, answers: int) -> APIRouter:
     return router
 
 
-async def _question(body: ChatRequest, run: Run, folder: RunFolder) -> Question:
+async def _question(body: CompletionRequest, run: Run, folder: RunFolder) -> Question:
     best_of = int(body.model.rpartition("-")[2]) if body.model != POLICY else 1
     if best_of > 1 and body.n > 1:
         raise HTTPException(400, f"{body.model} gives one answer: leave n at 1")
@@ -110,12 +110,12 @@ async def _question(body: ChatRequest, run: Run, folder: RunFolder) -> Question:
     room = config.policy.max_prompt_length + sampling.max_new_tokens - len(ids)
     if room < 1:
         raise HTTPException(400, f"the conversation has {len(ids)} tokens, which leaves no room for an answer")
-    ask = Ask(ids, n, min(longest, room), temperature, body.top_p or sampling.top_p)
+    ask = ChatRequest(ids, n, min(longest, room), temperature, body.top_p or sampling.top_p)
     snapshot = f"iter-{len(await asyncio.to_thread(folder.reports))}"
     return Question(f"chatcmpl-{uuid.uuid4().hex}", body.model, snapshot, transcript(messages), ask, best_of)
 
 
-async def _pieces(question: Question, run: Run, turns: Turns) -> AsyncGenerator[Piece]:
+async def _pieces(question: Question, run: Run, turns: Turns) -> AsyncGenerator[TokenDelta]:
     """What is answered, when it is this request's turn; of best-of-n the best, in one piece."""
     async with turns.take(question.ask.n), aclosing(run.chat(question.ask)) as pieces:
         if question.best_of == 1:
@@ -127,22 +127,22 @@ async def _pieces(question: Question, run: Run, turns: Turns) -> AsyncGenerator[
     yield replace(answers[best], index=0)
 
 
-async def _gather(pieces: AsyncIterator[Piece]) -> list[Piece]:
+async def _gather(pieces: AsyncIterator[TokenDelta]) -> list[TokenDelta]:
     """The whole answers, in order."""
-    answers: dict[int, Piece] = {}
+    answers: dict[int, TokenDelta] = {}
     async for piece in pieces:
-        so_far = answers.get(piece.index, Piece(piece.index, "", 0))
+        so_far = answers.get(piece.index, TokenDelta(piece.index, "", 0))
         answers[piece.index] = replace(piece, text=so_far.text + piece.text, tokens=so_far.tokens + piece.tokens)
     return [answers[index] for index in sorted(answers)]
 
 
-async def _chain(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+async def _chain(first: TokenDelta, rest: AsyncIterator[TokenDelta]) -> AsyncIterator[TokenDelta]:
     yield first
     async for piece in rest:
         yield piece
 
 
-async def _whole(question: Question, first: Piece, rest: AsyncIterator[Piece]) -> Completion:
+async def _whole(question: Question, first: TokenDelta, rest: AsyncIterator[TokenDelta]) -> Completion:
     answers = await _gather(_chain(first, rest))
     return Completion(
         id=question.id,
@@ -161,7 +161,9 @@ async def _whole(question: Question, first: Piece, rest: AsyncIterator[Piece]) -
     )
 
 
-async def _lines(question: Question, first: Piece, rest: AsyncIterator[Piece], with_usage: bool) -> AsyncIterator[str]:
+async def _lines(
+    question: Question, first: TokenDelta, rest: AsyncIterator[TokenDelta], with_usage: bool
+) -> AsyncIterator[str]:
     """The answer as server-sent events, a chunk a piece."""
     head = {
         "id": question.id,

@@ -21,7 +21,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
+class CompletionRequest(BaseModel):
     """model: `policy`, or `policy-best-of-4` for the answer that the judge prefers among 4 (2 to 16)."""
 
     model: Annotated[str, Field(pattern=r"^policy(-best-of-([2-9]|1[0-6]))?$")]

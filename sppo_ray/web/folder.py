@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sppo_ray.charts import Chart
 from sppo_ray.config import Config
-from sppo_ray.ledger import Ledger
-from sppo_ray.pair_browser import disagreement, margin, shown
 from sppo_ray.records import Judged, Snapshot
-from sppo_ray.report_page import charts
+from sppo_ray.reporting.charts import Chart
+from sppo_ray.reporting.page import run_charts
+from sppo_ray.reporting.pair_browser import disagreement, margin, shown
+from sppo_ray.run_folder import Ledger
 
 BLOCKS = 32  # in memory
 Sort = Literal["margin", "disagreement", "prompt"]
@@ -50,7 +50,7 @@ class RunFolder:
     def charts(self) -> list[Chart]:
         reports = self.reports()
         if len(reports) != self._charts[0]:
-            self._charts = (len(reports), charts(self.ledger, reports))
+            self._charts = (len(reports), run_charts(self.ledger, reports))
         return self._charts[1]
 
     def snapshots(self) -> list[Snapshot]:

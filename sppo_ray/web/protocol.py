@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from sppo_ray.errors import SppoError
-from sppo_ray.ledger import Ledger
-from sppo_ray.progress import RunStatus
-from sppo_ray.records import Ask, Message, Piece
+from sppo_ray.records import ChatRequest, Message, TokenDelta
+from sppo_ray.reporting import RunStatus
+from sppo_ray.run_folder import Ledger
 
 
 class Unavailable(SppoError):
@@ -38,7 +38,7 @@ class Run(Protocol):
     async def encode(self, messages: Sequence[Message]) -> list[int]:
         """Messages as the policy's token ids; raises `PromptError` where its chat template refuses them."""
 
-    def chat(self, ask: Ask) -> AsyncGenerator[Piece]:
+    def chat(self, ask: ChatRequest) -> AsyncGenerator[TokenDelta]:
         """The policy's answers, as they are sampled. Closing the generator ends the request at the engine."""
 
     async def best(self, prompt: str, answers: Sequence[str]) -> int:

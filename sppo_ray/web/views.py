@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from sppo_ray.progress import PoolStatus, RunStatus, Stage
+from sppo_ray.reporting import PoolStatus, RunStatus, Stage
 from sppo_ray.web.folder import RunFolder
 
 LEAST_SECONDS = 1.0  # of a stage's counts: the first blocks often end together, and a rate by them alone is no rate

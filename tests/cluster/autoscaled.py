@@ -13,17 +13,17 @@ from typing import Any
 
 import ray
 
-from actors import generator, ranker
-from actors.blocks import Stages
-from actors.board import Board
-from actors.placement import here, role_options
-from actors.pools import start_pool
-from actors.preflight import preflight
+from actors.cluster.placement import here, role_options
+from actors.cluster.preflight import preflight
+from actors.engines import generator, ranker
+from actors.engines.pools import start_pool
+from actors.run.blocks import Stages
+from actors.run.board import Board
 from sppo_ray.config import load_config
 from sppo_ray.errors import ClusterError
 from sppo_ray.fakes import FakeGenerator, FakeJudge
-from sppo_ray.ledger import Ledger
 from sppo_ray.records import Judged
+from sppo_ray.run_folder import Ledger
 from tests.cluster.test_pipeline import BASE, PROMPTS, score_all
 
 ROLES = [

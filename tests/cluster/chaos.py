@@ -26,11 +26,11 @@ import psutil
 
 from jobs import demo
 from sppo_ray.errors import DamagedFile
-from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Judged
-from sppo_ray.snapshots import verify
+from sppo_ray.run_folder import Ledger
+from sppo_ray.run_folder.snapshots import verify
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 ITERATIONS = 2
 RUN_SECONDS = 600
 # Of a process, as `ps` shows it. The driver is known by its process id.

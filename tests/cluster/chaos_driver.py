@@ -9,15 +9,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from actors import generator, ranker
-from actors.pool import Pool
+from actors.engines import Pool, generator, ranker
 from jobs import sppo
 from sppo_ray import playground
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
-from sppo_ray.ledger import Ledger
 from sppo_ray.preparation import Preparation, store_prompts
 from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
 
 PROMPTS = 46  # an iteration: 12 batches of 4 pairs, the last with 2
 OVERRIDES = [

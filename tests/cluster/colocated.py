@@ -14,8 +14,9 @@ from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from actors.placement import role_options, trainer_scaling
-from actors.pools import most_resources, room
+from actors.cluster.placement import role_options, trainer_scaling
+from actors.engines import most_resources
+from actors.engines.pools import room
 from sppo_ray.config import load_config
 from sppo_ray.planning.splits import Split
 from sppo_ray.preparation import check_cluster

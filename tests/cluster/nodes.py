@@ -18,17 +18,17 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from actors import generator, ranker
-from actors.blocks import Stages
-from actors.board import Board
-from actors.coordinator import start_coordinator
-from actors.pipeline import score
-from actors.placement import here
-from actors.pools import room, start_generators, start_pool, start_rankers
+from actors.cluster.placement import here
+from actors.engines import generator, ranker, start_generators, start_rankers
+from actors.engines.pools import room, start_pool
+from actors.run.blocks import Stages
+from actors.run.board import Board
+from actors.run.coordinator import start_coordinator
+from actors.run.pipeline import score
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
-from sppo_ray.ledger import Ledger
 from sppo_ray.records import Judged, Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
 
 BASE = Snapshot(0, "base")
 CONFIG = load_config(
@@ -80,9 +80,9 @@ def main(folder: Path) -> dict[str, Any]:
         seconds = time.monotonic() - joined
         cluster.remove_node(node, allow_graceful=False)
         work.join()
-        losses = ray.get(pools[0].status.remote()).losses
+        outages = ray.get(pools[0].status.remote()).outages
         judged = [row.prompt_id for row in ledger.rows(Judged, 1)]
-        lost = [loss.member for loss in losses]
+        lost = [outage.member for outage in outages]
         return {"seconds": seconds, "lost": lost, "judged": judged, "elsewhere": elsewhere}
     finally:
         ray.shutdown()

@@ -15,8 +15,8 @@ import yaml
 from ray.util import get_node_ip_address
 
 from jobs.demo import BIN, free_port, stop
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 HEAD, HEAD_ID = "ray.head.default", "f" * 51 + "00000"  # names that the fake provider takes for granted
 MEMORY = 10**8  # of a node's object store
 LISTS = [f"{part}setup_commands" for part in ("", "head_", "worker_")] + [

@@ -18,17 +18,16 @@ import psutil
 import pytest
 import ray
 
-from actors import generator, ranker
-from actors.gateway import reserve_port, start_gateway
-from actors.metrics import DASHBOARD, provision_dashboard
-from actors.pool import Pool
+from actors.engines import Pool, generator, ranker
+from actors.service.gateway import reserve_port, start_gateway
+from actors.service.metrics import DASHBOARD, provision_dashboard
 from sppo_ray.config import load_config
 from sppo_ray.errors import ConfigError
 from sppo_ray.fakes import FakeGenerator, FakeJudge
-from sppo_ray.ledger import Ledger
 from sppo_ray.playground import Playground
-from sppo_ray.progress import RunStatus, new_stages
 from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.reporting import RunStatus, new_stages
+from sppo_ray.run_folder import Ledger
 from tests.run_folders import run_folder
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -151,7 +150,7 @@ def test_a_port_that_is_taken_is_the_users_to_mend(run: SimpleNamespace) -> None
 def test_the_nodes_metrics_have_all_that_the_dashboard_reads(run: SimpleNamespace, tmp_path: Path) -> None:
     path = Ledger(tmp_path).block(Candidates, 1, 0)
     ray.get(run.generators.call.remote("generate", path, [Prompt("p", "p", [1])], 2, "iter-0"))
-    dashboard = json.loads(resources.files("sppo_ray").joinpath("grafana", DASHBOARD).read_text())
+    dashboard = json.loads(resources.files("sppo_ray.reporting").joinpath("grafana", DASHBOARD).read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     used = set(re.findall(r"ray_sppo_\w+", " ".join(expressions)))
     node = ray.nodes()[0]

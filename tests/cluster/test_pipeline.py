@@ -10,17 +10,16 @@ import pytest
 import ray
 from ray.data import DataContext, ExecutionOptions
 
-from actors import generator, ranker
-from actors.blocks import Stages
-from actors.board import Board
-from actors.pipeline import score, training_pairs
-from actors.pool import Pool
+from actors.engines import Pool, generator, ranker
+from actors.run.blocks import Stages
+from actors.run.board import Board
+from actors.run.pipeline import score, training_pairs
 from sppo_ray.config import Pool as Settings
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
-from sppo_ray.ledger import Ledger
 from sppo_ray.preference import win_rates
 from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

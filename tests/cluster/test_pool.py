@@ -12,15 +12,14 @@ import psutil
 import pytest
 import ray
 
-from actors import generator
-from actors.blocks import Stages, sample_block
-from actors.pool import Pool
+from actors.engines import Pool, generator
+from actors.run.blocks import Stages, sample_block
 from sppo_ray.config import Pool as Settings
 from sppo_ray.config import load_config
 from sppo_ray.errors import ConfigError, PoolAsleep, RunFailed
 from sppo_ray.fakes import FakeGenerator
-from sppo_ray.ledger import Ledger
 from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -123,8 +122,8 @@ def test_an_engine_that_hangs_is_replaced(tmp_path: Path) -> None:
     ray.get(pool.call.remote("generate", path, PROMPTS, 5, "iter-0"))
 
     assert ledger.read(Candidates, path) == FakeGenerator(BASE).generate(PROMPTS, 5, "iter-0")
-    (loss,) = ray.get(pool.status.remote()).losses
-    assert (loss.member, loss.calls) == ("generator-0", 1) and "no answer in 3 s" in loss.why and loss.seconds
+    (outage,) = ray.get(pool.status.remote()).outages
+    assert (outage.member, outage.calls) == ("generator-0", 1) and "no answer in 3 s" in outage.why and outage.seconds
 
 
 @pytest.mark.parametrize("how", ["raise", "die"])
@@ -171,7 +170,7 @@ def test_a_member_that_goes_finishes_its_work_first(tmp_path: Path) -> None:
     while psutil.pid_exists(gone.pid):
         time.sleep(0.05)
     status = ray.get(pool.status.remote())
-    assert status.losses == [] and len(status.members) == 1  # nothing was done twice
+    assert status.outages == [] and len(status.members) == 1  # nothing was done twice
     ray.get(pool.scale.remote(2))
     assert len(members_up(pool, 2)) == 2
 
@@ -229,6 +228,6 @@ def test_the_death_of_one_of_four_costs_the_blocks_in_flight_on_it(tmp_path: Pat
     os.kill(victim.pid, signal.SIGKILL)
     ray.get(calls)
 
-    (loss,) = ray.get(pool.status.remote()).losses
-    assert loss.member == victim.name and 1 <= loss.calls <= 2  # two blocks at once on a member
+    (outage,) = ray.get(pool.status.remote()).outages
+    assert outage.member == victim.name and 1 <= outage.calls <= 2  # two blocks at once on a member
     assert len(notes.read_text().split()) <= len(paths) + 2

@@ -9,16 +9,15 @@ import pytest
 import ray
 from safetensors.torch import load_file
 
-from actors import generator, ranker
-from actors.coordinator import Coordinator
-from actors.pool import Pool
+from actors.engines import Pool, generator, ranker
+from actors.run.coordinator import Coordinator
 from sppo_ray.config import Config, load_config
 from sppo_ray.config import Pool as Settings
 from sppo_ray.errors import ReferenceMismatch, RunStopped
 from sppo_ray.fakes import FakeGenerator, FakeJudge
-from sppo_ray.ledger import Ledger
 from sppo_ray.playground import Playground
 from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.run_folder import Ledger
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

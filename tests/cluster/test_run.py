@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from jobs import sppo
-from sppo_ray.ledger import Ledger
 from sppo_ray.preference import win_rates
-from sppo_ray.snapshots import verify
+from sppo_ray.run_folder import Ledger
+from sppo_ray.run_folder.snapshots import verify
+from tests import SHARED
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-REAL_PROMPTS = Path(__file__).parents[3] / "shared/data/prompts_real.jsonl"
+REAL_PROMPTS = SHARED / "data/prompts_real.jsonl"
 PROMPTS = 22  # an iteration: two blocks, and a last batch of two pairs
 OVERRIDES = [f"prompts.limit={PROMPTS}", "evaluation.prompts.limit=10", "evaluation.responses=2", "iterations=2"]
 

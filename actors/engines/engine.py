@@ -1,0 +1,45 @@
+"""What the shells around engines have in common: an engine that starts when the pool asks, and sleeps and wakes.
+
+In: how to build the engine. Out: the running engine, for the shell's own methods.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sppo_ray.errors import EngineFailed
+from sppo_ray.run_folder import Ledger
+
+
+class EngineActor:
+    """Base of the shells. Its subclasses add `ready`, which starts the engine."""
+
+    def __init__(self, name: str, build: Callable[[], Any], ledger: Ledger) -> None:
+        self._name = name
+        self._ledger = ledger
+        self._build = build
+        self._started: Any = None
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def _start(self) -> Any:
+        """Start the engine: when the pool asks and not in the constructor, which Ray would repeat for ever if it failed."""
+        if self._started is None:
+            self._started = self._build()
+        return self._started
+
+    @property
+    def _engine(self) -> Any:
+        if self._started is None:
+            # Ray restarts a process that died while it was idle, and nobody has noticed yet.
+            raise EngineFailed(f"{self._name} has started again and holds no engine yet")
+        return self._started
+
+    def placed(self) -> None:
+        """Answers as soon as the process runs."""
+
+    def sleep(self) -> None:
+        self._engine.sleep()
+
+    def wake(self) -> None:
+        self._engine.wake()

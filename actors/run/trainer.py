@@ -1,0 +1,265 @@
+"""The training of one iteration: Ray Train workers under DeepSpeed ZeRO-3 fed from the pipeline's dataset.
+
+In: the pairs of the iteration, as they are judged. Out: the published snapshot.
+"""
+
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray.data import Dataset, ExecutionOptions
+from ray.exceptions import RayActorError
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    CheckpointUploadMode,
+    DataConfig,
+    FailureConfig,
+    RunConfig,
+    WorkerGroupError,
+)
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_placement_group
+from ray.util.state import list_placement_groups
+
+from actors.cluster.placement import trainer_scaling
+from actors.run.pipeline import share_size, steps_an_epoch
+from sppo_ray.config import Config
+from sppo_ray.errors import RunFailed, RunStopped
+from sppo_ray.records import Pair, Snapshot, from_table
+from sppo_ray.reporting.cards import model_card
+from sppo_ray.run_folder import Ledger, files, local, remote, reporting
+
+CHECKPOINTS = "checkpoints"  # a folder of the run, while an iteration is trained
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a train worker needs to know: the iterations it trains, one after the other, each from the policy before it."""
+
+    config: Config
+    ledger: Ledger
+    base: Snapshot
+    iterations: range
+    coordinator: Any
+
+    def reference(self, iteration: int) -> Snapshot:
+        """The policy that an iteration samples from and starts with."""
+        snapshot = self.base if iteration == 1 else self.ledger.snapshot(iteration - 1)
+        assert snapshot is not None  # published, or the iteration would not have begun
+        return snapshot
+
+    def steps(self, iteration: int) -> int:
+        """Optimizer steps of an iteration."""
+        return self.config.training.epochs * steps_an_epoch(self.config, len(self.ledger.prompts(iteration)))
+
+
+def fit(job: Job, pairs: dict[int, Dataset]) -> None:
+    """Train the iterations of a job, each on its pairs, on the same workers, until all are published.
+
+    Raises `RunFailed` with what stopped it, `RunStopped` where the coordinator did.
+    """
+    for failures in itertools.count(1):
+        _release_devices()
+        try:
+            _trainer(job, pairs).fit()
+            break
+        except WorkerGroupError as error:
+            rank, cause = next(iter(error.worker_failures.items()))
+            raise RunFailed(f"train worker {rank}: {type(cause).__name__}: {cause}") from error
+        except RayActorError:  # Ray Train's controller died, which nobody but us starts again
+            if failures > job.config.training.max_failures:
+                raise
+    if any(job.ledger.snapshot(iteration) is None for iteration in job.iterations):
+        raise RunStopped  # the workers end early only where the coordinator told them to
+    files.remove(job.ledger.root / CHECKPOINTS)
+
+
+def _release_devices() -> None:
+    """Remove the placement groups of trainers that died, which Ray keeps until the job ends."""
+    here = ray.get_runtime_context()
+    mine: list[Any] = [("creator_job_id", "=", here.get_job_id()), ("state", "!=", "REMOVED")]
+    for group in list_placement_groups(address=here.gcs_address, filters=mine):
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group.placement_group_id))))
+
+
+class _Trainer(TorchTrainer):
+    """Without Ray Train's own cleaner of placement groups, a process that outlives the job when the controller is killed."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+
+
+def _trainer(job: Job, pairs: dict[int, Dataset]) -> TorchTrainer:
+    training = job.config.training
+    on_gpu = training.gpus > 0
+    return _Trainer(
+        work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        scaling_config=trainer_scaling(job.config),
+        run_config=RunConfig(
+            name="train",  # the same each time, so that Ray Train finds its checkpoints again
+            **_storage(job.ledger),
+            checkpoint_config=CheckpointConfig(num_to_keep=job.config.storage.keep_checkpoints),
+            failure_config=FailureConfig(max_failures=training.max_failures * len(job.iterations)),
+        ),
+        datasets={str(iteration): dataset for iteration, dataset in pairs.items()},
+        dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
+    )
+
+
+def _storage(ledger: Ledger) -> dict[str, Any]:
+    folder = ledger.root / CHECKPOINTS
+    if url := remote(folder):
+        return {"storage_path": url.path, "storage_filesystem": PyFileSystem(FSSpecHandler(url.fs))}
+    return {"storage_path": str(folder)}
+
+
+def work(settings: dict[str, Any]) -> None:
+    """One train worker. What a restart cannot mend (a `RunFailed`) ends the run; the rest Ray restarts."""
+    job: Job = settings["job"]
+    try:
+        for iteration in job.iterations:
+            if job.ledger.snapshot(iteration) is None and not _train(job, iteration):
+                return
+            if _first():
+                job.coordinator.published.remote(iteration)
+    except RunFailed as error:
+        ray.get(job.coordinator.fail.remote(error))
+        raise
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        training = job.config.training
+        message = (
+            f"iteration {iteration}, train worker {ray.train.get_context().get_world_rank()}: out of memory: {error}\n"
+            f"Lower training.micro_batch_tokens ({training.micro_batch_tokens}) or policy.max_length, raise training.workers "
+            f"({training.workers}), or set training.gradient_checkpointing=true "
+            f"({str(training.gradient_checkpointing).lower()} now); the same command then continues the run"
+        )
+        ray.get(job.coordinator.fail.remote(RunFailed(message)))
+        raise
+
+
+def _first() -> bool:
+    return bool(ray.train.get_context().get_world_rank() == 0)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+
+
+def _train(job: Job, iteration: int) -> bool:
+    """A step a batch, then the publication, which all workers take part in. False where the run is to stop before that."""
+    from sppo_ray.training.policy import TrainablePolicy  # DeepSpeed, which only the train workers load
+
+    reference = local(job.reference(iteration)).uri
+    policy = TrainablePolicy(job.config, reference, job.steps(iteration), get_device())
+    if _first():
+        job.coordinator.training.remote(iteration)
+    batches = _batches(job.config, policy, iteration)
+    log = _restore(policy, iteration)
+    for pairs in itertools.islice(batches, policy.steps_done, None):
+        if not ray.get(job.coordinator.may_step.remote(policy.steps_done + 1)):
+            _checkpoint(job.ledger, policy, iteration, log)
+            return False
+        numbers = policy.step(pairs)
+        log.append(numbers.row())
+        if _first():
+            job.coordinator.trained.remote(numbers, sum(row["pairs"] for row in log))
+        if policy.steps_done % job.config.training.checkpoint_steps == 0:
+            _checkpoint(job.ledger, policy, iteration, log)
+    if _first():
+        files.write_json_lines(job.ledger.training_log(iteration), log)
+    _publish(job, iteration, policy, reference)
+    policy.close()
+    return True
+
+
+def _restore(policy: Any, iteration: int) -> list[dict[str, Any]]:
+    """Go on from the last committed checkpoint, if it is one of this iteration; gives its log."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None or checkpoint.get_metadata()["iteration"] != iteration:
+        return []
+    with checkpoint.as_directory() as folder:
+        log: list[dict[str, Any]] = policy.restore(Path(folder))
+    return log
+
+
+def _checkpoint(ledger: Ledger, policy: Any, iteration: int, log: list[dict[str, Any]]) -> None:
+    """Write a checkpoint, every worker its part, and have Ray Train take note of it.
+
+    Straight into the run's folder: a checkpoint of a large model is not to pass through a disk of the node first.
+    """
+    home = Path(ray.train.get_context().get_storage().experiment_fs_path)
+    with reporting(ledger.root / CHECKPOINTS):
+        if not remote(ledger.root):
+            _write_checkpoint(policy, home / f"iter-{iteration}-step-{policy.steps_done}", iteration, log)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            _write_checkpoint(policy, Path(scratch), iteration, log, CheckpointUploadMode.SYNC)
+
+
+def _write_checkpoint(
+    policy: Any,
+    folder: Path,
+    iteration: int,
+    log: list[dict[str, Any]],
+    upload: CheckpointUploadMode = CheckpointUploadMode.NO_UPLOAD,
+) -> None:
+    policy.save(folder, log)
+    checkpoint = Checkpoint(str(folder))
+    if _first():
+        checkpoint.set_metadata({"iteration": iteration})
+    ray.train.report({"step": policy.steps_done}, checkpoint, checkpoint_upload_mode=upload)
+
+
+def _batches(config: Config, policy: Any, iteration: int) -> Iterator[list[Pair]]:
+    """This worker's share of each batch of an iteration, every epoch, as soon as its prompts are judged.
+
+    Called before a checkpoint is restored: the reference is recomputed by the policy that the iteration started with.
+    A restarted trainer reads what was trained before its checkpoint once more, and leaves it out.
+    """
+    shard = ray.train.get_dataset_shard(str(iteration))
+    recompute = config.training.reference == "recompute"
+    recomputed = [policy.recompute(pairs) for pairs in _epoch(shard, config)] if recompute else []
+    return itertools.chain.from_iterable(recomputed or _epoch(shard, config) for _ in range(config.training.epochs))
+
+
+def _epoch(shard: Any, config: Config) -> Iterator[list[Pair]]:
+    for batch in shard.iter_batches(batch_size=share_size(config), batch_format="pyarrow", prefetch_batches=1):
+        yield from_table(batch, Pair)
+
+
+def _publish(job: Job, iteration: int, policy: Any, reference: str) -> None:
+    from sppo_ray.run_folder.publishing import publish, torch_dtype
+
+    if _first():
+        job.coordinator.publishing.remote()
+        seconds: Counter[str] = Counter()
+        publish(
+            job.ledger.iteration(iteration) / "policy",
+            iteration,
+            policy.shapes(),
+            torch_dtype(job.config.policy.dtype),
+            policy.gather(),
+            base=reference,
+            card=model_card(job.ledger.config(), iteration, job.ledger.reports()),
+            trust_remote_code=job.config.policy.trust_remote_code,
+            seconds=seconds,
+        )
+        job.coordinator.advanced.remote(dict(seconds))
+    else:
+        policy.assist()
+    torch.distributed.barrier()  # the others read what the first has written: it is their next reference

@@ -1,0 +1,207 @@
+"""The service of a run as an actor beside the coordinator: HTTP API, page and chat, and the run's metrics.
+
+In: requests of people. Out: calls to coordinator and pools. The run does not notice when it dies; it comes back as it was.
+"""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import ray
+from jinja2 import TemplateError
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.cluster.placement import here
+from actors.service.metrics import RunMetrics
+from sppo_ray.config import Config
+from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, PromptError, SppoError
+from sppo_ray.evaluation import best_of
+from sppo_ray.records import ChatRequest, Message, TokenDelta
+from sppo_ray.reporting import RunStatus
+from sppo_ray.run_folder import Ledger
+from sppo_ray.web.address import Address
+from sppo_ray.web.app import create_app
+from sppo_ray.web.protocol import Unavailable
+from sppo_ray.web.server import bind, http_server
+
+if TYPE_CHECKING:
+    from sppo_ray.prompts.chat_template import ChatEncoder
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 15.0  # for an answer of coordinator or pool, which may be restarting
+TRIES, RETRY_SECONDS = 30, 0.5  # for a member that serves
+METRICS_SECONDS = 5.0  # a gauge that is not set vanishes after some 20
+
+
+@dataclass
+class ClusterRun:
+    """The run, as the service sees it (`sppo_ray.web.protocol.Run`)."""
+
+    config: Config
+    ledger: Ledger
+    coordinator: Any
+    pools: dict[str, Any]
+    _encoder: "ChatEncoder | None" = None
+    _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def status(self) -> RunStatus:
+        status: RunStatus = await _asked(self.coordinator.status.remote())
+        # The coordinator looks at the pools once a second: not often enough for who has just changed one.
+        names = list(self.pools)
+        status.pools = dict(
+            zip(names, await asyncio.gather(*(_asked(self.pools[name].status.remote()) for name in names)), strict=True)
+        )
+        return status
+
+    async def pause(self) -> None:
+        await _asked(self.coordinator.pause.remote())
+
+    async def resume(self) -> None:
+        await _asked(self.coordinator.resume.remote())
+
+    async def stop(self) -> None:
+        await _asked(self.coordinator.stop.remote())
+
+    async def scale(self, pool: str, target: int) -> None:
+        await _asked(self.coordinator.scale.remote(pool, target))
+
+    async def encode(self, messages: Sequence[Message]) -> list[int]:
+        async with self._loading:
+            if self._encoder is None:  # until somebody asks: the run's own processes start meanwhile
+                self._encoder = await asyncio.to_thread(_load_encoder, self.config)
+        try:
+            return self._encoder.ids(messages)
+        except TemplateError as error:
+            raise PromptError(f"the policy's chat template refuses the conversation: {error}") from None
+
+    async def chat(self, ask: ChatRequest) -> AsyncGenerator[TokenDelta]:
+        begun = False
+        for _ in range(TRIES):
+            name, member = uuid.uuid4().hex, await self._member("generators")
+            try:
+                async for moment in member.chat.remote(ask, name):
+                    for piece in await moment:
+                        begun = True
+                        yield piece
+                return
+            except (RayActorError, EngineFailed):
+                if begun:
+                    break
+            finally:
+                member.abort.remote(name)
+            await asyncio.sleep(RETRY_SECONDS)  # then from another member, or from this one when it is back
+        raise Unavailable("the engine that was to answer died")
+
+    async def best(self, prompt: str, answers: Sequence[str]) -> int:
+        # Not through the pool's queue: that stands while the run is paused.
+        member = await self._member("rankers")
+        logits = await _asked(member.compare.remote([prompt], [list(answers)]))
+        return int(best_of(logits, self.config.judge)[0])
+
+    async def _member(self, pool: str) -> Any:
+        """A member that serves. One that loads the next policy is waited for; one that sleeps is not."""
+        for _ in range(TRIES):
+            try:
+                _, member = await _asked(self.pools[pool].member.remote())
+                return member
+            except PoolAsleep as error:
+                refusal = error
+            status = await _asked(self.pools[pool].status.remote())
+            if any(member.state == "asleep" for member in status.members):
+                break
+            await asyncio.sleep(RETRY_SECONDS)
+        raise Unavailable(f"{refusal}: it starts, or sleeps while the policy trains")
+
+
+def _load_encoder(config: Config) -> "ChatEncoder":
+    from sppo_ray.prompts.chat_template import ChatEncoder, load_tokenizer  # Transformers
+
+    return ChatEncoder(load_tokenizer(config.policy.model, config.policy.trust_remote_code))
+
+
+async def _asked(call: Awaitable[T]) -> T:
+    """The answer of an actor; its own errors as they are."""
+    try:
+        return await asyncio.wait_for(call, PATIENCE_SECONDS)
+    except RayTaskError as error:
+        if isinstance(error.cause, SppoError):
+            raise error.cause from None
+        raise
+    except (RayActorError, TimeoutError):
+        raise Unavailable("the run does not answer at the moment: a part of it restarts") from None
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class Gateway:
+    """token: never logged; Ray shows no arguments of constructors."""
+
+    def __init__(self, config: Config, ledger: Ledger, token: str, port: int) -> None:
+        self._config, self._ledger = config, ledger
+        self._token, self._port = token, port
+        self._server: Any = None
+        self._closed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Gateway({self._ledger.root.name})"
+
+    async def serve(self, coordinator: Any, generators: Any, rankers: Any) -> None:
+        """Answer requests until `close`. Ray repeats this call when the actor was killed and is back."""
+        run = ClusterRun(self._config, self._ledger, coordinator, {"generators": generators, "rankers": rankers})
+        settings = self._config.gateway
+        self._server = http_server(create_app(run, self._token, settings.chats))
+        serving = asyncio.ensure_future(self._server.serve(sockets=[bind(settings.host, self._port)]))
+        publishing = asyncio.ensure_future(_publish(RunMetrics(self._ledger), run))
+        done, _ = await asyncio.wait({serving, publishing}, return_when=asyncio.FIRST_COMPLETED)
+        publishing.cancel()
+        self._closed.set()
+        for ended in done:
+            ended.result()  # what went wrong, for Ray to show
+
+    async def answering(self) -> None:
+        """Return as soon as requests are answered."""
+        while self._server is None or not self._server.started:
+            await asyncio.sleep(0.1)
+
+    async def close(self) -> None:
+        """Answer nobody any more, and have `serve` return."""
+        if self._server is not None:
+            self._server.should_exit = True
+            await self._closed.wait()
+
+
+async def _publish(metrics: RunMetrics, run: ClusterRun) -> None:
+    while True:
+        try:
+            status = await run.status()
+        except Unavailable:
+            pass  # the gauges vanish, as they should
+        else:
+            await asyncio.to_thread(metrics.show, status)
+        await asyncio.sleep(METRICS_SECONDS)
+
+
+def reserve_port(config: Config) -> int:
+    """The port of the service on this machine. Raises `ConfigError` where it cannot be had."""
+    try:
+        with bind(config.gateway.host, config.gateway.port) as bound:
+            return int(bound.getsockname()[1])
+    except OSError as error:
+        raise ConfigError(
+            f"gateway.host={config.gateway.host}, gateway.port={config.gateway.port}: {error.strerror}; "
+            "choose another port, or 0 for any that is free"
+        ) from None
+
+
+def start_gateway(config: Config, ledger: Ledger, port: int, *run: Any) -> tuple[Any, Address]:
+    """The gateway of a run (coordinator, generators, rankers) on this node, and where it is about to answer."""
+    token = secrets.token_urlsafe(32)
+    gateway = Gateway.options(label_selector=here()).remote(config, ledger, token, port)
+    gateway.serve.remote(*run)
+    host = config.gateway.host
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}".replace("0.0.0.0", "127.0.0.1").replace(
+        "[::]", "[::1]"
+    )
+    return gateway, Address(ledger.root.name, url, token)

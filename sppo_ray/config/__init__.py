@@ -1,0 +1,22 @@
+"""The configuration of a run: one frozen tree of settings, checked whole before anything starts.
+
+In: a packaged recipe (recipes/*.yaml) or a file, and key.path=value overrides. Out: a `Config`, or a `ConfigError`
+that names the key and the remedy.
+"""
+
+from sppo_ray.config.reading import load_config, recipe_names
+from sppo_ray.config.show import resolved
+from sppo_ray.config.tree import MOST_CHATS, Config, Judge, Policy, Pool, PromptSource, Training
+
+__all__ = [
+    "MOST_CHATS",
+    "Config",
+    "Judge",
+    "Policy",
+    "Pool",
+    "PromptSource",
+    "Training",
+    "load_config",
+    "recipe_names",
+    "resolved",
+]

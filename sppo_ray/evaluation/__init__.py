@@ -1,0 +1,33 @@
+"""What came out: win rates on held-out prompts, diagnostics of an iteration, signs of an exploited judge.
+
+In: candidates, judgements and training log of an iteration. Out: numbers for the report, and warnings in words.
+"""
+
+from sppo_ray.evaluation import alpaca
+from sppo_ray.evaluation.comparison import (
+    Rule,
+    against_first,
+    align,
+    best_of,
+    duels,
+    mean_characters,
+    rule_wins,
+    win_rate,
+    wins,
+)
+from sppo_ray.evaluation.diagnostics import cycle_share, diagnose
+
+__all__ = [
+    "Rule",
+    "against_first",
+    "align",
+    "alpaca",
+    "best_of",
+    "cycle_share",
+    "diagnose",
+    "duels",
+    "mean_characters",
+    "rule_wins",
+    "win_rate",
+    "wins",
+]

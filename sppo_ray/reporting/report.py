@@ -1,0 +1,98 @@
+"""What came out of a run, for people and programs.
+
+In: the ledger. Out: `report.json` of an iteration; of the run that, the page, the model cards, and the table at the end.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from sppo_ray.evaluation import diagnose
+from sppo_ray.reporting.cards import write_cards
+from sppo_ray.reporting.page import write_page
+from sppo_ray.run_folder import Ledger, files
+
+
+def iteration_report(
+    ledger: Ledger,
+    iteration: int,
+    evaluation: dict[str, Any],
+    seconds: dict[str, float],
+    engines: dict[str, Any],
+) -> dict[str, Any]:
+    """The report of one iteration: what the evaluation, the clock, the training log and the diagnostics say.
+
+    engines: what the coordinator says of them: process ids, what was lost, restarts of the trainer.
+    """
+    log = ledger.training_rows(iteration)
+    diagnostics = diagnose(
+        ledger.scored(iteration),
+        log,
+        ledger.held_out(iteration),
+        ledger.held_out(0),
+        temperature=ledger.config().judge.temperature,
+    )
+    return {
+        "iteration": iteration,
+        "win_rate_vs_base": None,
+        "win_rate_vs_previous": None,
+        "mean_response_tokens": None,
+        **evaluation,
+        "loss": {"first": log[0]["loss"], "last": log[-1]["loss"]},
+        "reference_mismatch": log[0]["reference_mismatch"],
+        "pairs": sum(row["pairs"] for row in log),
+        "steps": len(log),
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        **engines,
+        "set_aside": [asdict(prompt) for prompt in ledger.set_aside(iteration)],
+        "diagnostics": diagnostics.row(),
+    }
+
+
+def write_run_report(ledger: Ledger) -> dict[str, Any]:
+    """Gather the finished iterations' reports into the run's report.json, report.html and model cards."""
+    iterations = ledger.reports()
+    report: dict[str, Any] = {"iterations": iterations}
+    rule = [row["rule_win_rate_vs_base"] for row in iterations if row.get("rule_win_rate_vs_base") is not None]
+    if rule:
+        report["playground"] = {"rule_win_rate_vs_base": rule}
+    files.write_json(ledger.root / "report.json", report)
+    write_page(ledger)
+    write_cards(ledger)
+    return report
+
+
+def run_warnings(report: dict[str, Any]) -> list[str]:
+    """What the diagnostics of the iterations warn of, a line each."""
+    return [
+        f"warning, iteration {row['iteration']}: {words}"
+        for row in report["iterations"]
+        for words in row["diagnostics"].get("warnings", [])
+    ]
+
+
+def result_table(report: dict[str, Any]) -> Table:
+    """The table at the end of a run: a row an iteration; win rates and lengths (tokens) are those on held-out prompts."""
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = ["iteration", "vs base", "vs previous", "rule vs base", "tokens", "loss first", "last"]
+    for column in [*columns, "sample s", "judge s", "train s", "advance s", "total s"]:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in report["iterations"]:
+        seconds = row["seconds"]
+        table.add_row(
+            str(row["iteration"]),
+            _number(row["win_rate_vs_base"], 3),
+            _number(row["win_rate_vs_previous"], 3),
+            _number(row.get("rule_win_rate_vs_base"), 3),
+            _number(row["mean_response_tokens"], 1),
+            f"{row['loss']['first']:.4g}",
+            f"{row['loss']['last']:.4g}",
+            *(f"{seconds[name]:.1f}" for name in ("generate", "judge", "train", "advance", "total")),
+        )
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,12 @@
+"""The run folder on a disk or an object store: blocks of records, reports, published policies, and who may write.
+
+In: records, reports, weights. Out: the same, verified by digest; a damaged file is renamed and computed again.
+`files` and `publishing` (which loads torch) are imported as modules.
+"""
+
+from sppo_ray.run_folder import files
+from sppo_ray.run_folder.ledger import HELD_OUT, Ledger
+from sppo_ray.run_folder.snapshots import local
+from sppo_ray.run_folder.storage import location, remote, reporting
+
+__all__ = ["HELD_OUT", "Ledger", "files", "local", "location", "publishing", "remote", "reporting"]

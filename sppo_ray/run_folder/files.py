@@ -1,0 +1,102 @@
+"""How the run folder's files are written: each appears whole or not at all, and is vouched for by a SHA-256 digest.
+
+In: a path or URI and bytes, or a finished folder. Out: the file or folder under its name; a `StorageError` where that fails.
+"""
+
+import hashlib
+import json
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sppo_ray.run_folder.storage import Disk, remote, reporting
+
+CHUNK = 1 << 20
+
+disk = Disk()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises `StorageError` if it cannot be read, FileNotFoundError if it is not there."""
+    with reporting(path):
+        return disk.read(path)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file atomically; makes its folder."""
+    with reporting(path):
+        if remote(path):
+            disk.write(path, data)
+            return
+        disk.make_folder(path.parent)
+        temporary = temporary_name(path)
+        try:
+            disk.write(temporary, data)
+            disk.sync(temporary)
+            disk.rename(temporary, path)
+        except OSError:
+            discard(temporary)
+            raise
+        disk.sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def temporary_name(path: Path) -> Path:
+    """A sibling of path that no reader takes for it: `<name>.tmp-<id>`."""
+    return path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex[:8]}")
+
+
+def publish_folder(folder: Path, path: Path, last: str) -> None:
+    """Give a finished local folder its name, or upload it: the file named `last`, which vouches for the others, at the end.
+
+    folder: for a local path, a sibling of it.
+    """
+    with reporting(path):
+        if remote(path):
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == last):
+                disk.upload(file, path / file.name)
+            return
+        for file in folder.iterdir():
+            disk.sync(file)
+        disk.sync(folder)
+        disk.rename(folder, path)
+        disk.sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    with reporting(path):
+        disk.remove(path)
+
+
+def discard(path: Path) -> None:
+    """Remove what was half-written, where the failing storage lets that happen."""
+    with suppress(OSError):
+        disk.remove(path)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file to `<name>.damaged`."""
+    with reporting(path):
+        disk.rename(path, path.with_name(path.name + ".damaged"))
+
+
+def digest_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    sha = hashlib.sha256()
+    with reporting(path), path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            sha.update(chunk)
+    return sha.hexdigest()

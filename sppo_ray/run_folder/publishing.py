@@ -1,0 +1,125 @@
+"""Publishing a policy: a Hugging Face model folder that appears whole.
+
+In: a stream of named tensors and the model whose configuration and tokenizer they keep. Out: a `Snapshot`.
+"""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sppo_ray.records import Snapshot
+from sppo_ray.run_folder import files
+from sppo_ray.run_folder.shards import ahead, timed, write_shard
+from sppo_ray.run_folder.snapshots import MANIFEST, withdraw
+from sppo_ray.run_folder.storage import remote, reporting
+
+SHARD_BYTES = 4 << 30
+
+
+def publish(
+    folder: Path,
+    iteration: int,
+    shapes: dict[str, tuple[int, ...]],
+    dtype: torch.dtype,
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    base: str,
+    card: str,
+    shard_bytes: int = SHARD_BYTES,
+    trust_remote_code: bool = False,
+    seconds: Counter[str] | None = None,
+) -> Snapshot:
+    """Write a model folder from a stream of tensors, holding two in memory, and give it its name at the end.
+
+    shapes: of all tensors, in the order in which they come.  base: the model whose configuration and tokenizer it keeps.
+    card: the text of its README.md.  seconds: gets the time of gather, write and digest, which overlap.
+    """
+    seconds = Counter() if seconds is None else seconds
+    temporary = Path(tempfile.mkdtemp()) if remote(folder) else files.temporary_name(folder)
+    try:
+        with reporting(temporary):
+            files.disk.make_folder(temporary)
+            _copy_base(base, temporary, dtype, trust_remote_code)
+            digests = _write_shards(temporary, shapes, dtype, ahead(iter(tensors), seconds), shard_bytes, seconds)
+            # The manifest seals what engines load. The card is for people, and written again after each evaluation.
+            others = [file for file in sorted(temporary.iterdir()) if file.name not in digests]
+            manifest = {
+                "iteration": iteration,
+                "files": digests | {file.name: files.digest_file(file) for file in others},
+            }
+            files.disk.write(temporary / "README.md", card.encode())
+            data = json.dumps(manifest, indent=2).encode()
+            files.disk.write(temporary / MANIFEST, data)
+        withdraw(folder)  # left there by a publication whose files are damaged
+        with timed(seconds, "write"):
+            files.publish_folder(temporary, folder, last=MANIFEST)
+    except Exception:
+        files.discard(temporary)
+        raise
+    if remote(folder):
+        files.remove(temporary)
+    return Snapshot(iteration, str(folder), files.digest_bytes(data))
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def _copy_base(base: str, folder: Path, dtype: torch.dtype, trust_remote_code: bool) -> None:
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
+    config.dtype = dtype
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+    for part in (config, tokenizer, GenerationConfig.from_pretrained(base)):
+        files.disk.fill(folder, part.save_pretrained)
+
+
+def _write_shards(
+    folder: Path,
+    shapes: dict[str, tuple[int, ...]],
+    dtype: torch.dtype,
+    tensors: Iterator[tuple[str, torch.Tensor]],
+    shard_bytes: int,
+    seconds: Counter[str],
+) -> dict[str, str]:
+    """Gives the digest of each shard by its name."""
+    sizes = {name: torch.Size(shape).numel() * dtype.itemsize for name, shape in shapes.items()}
+    shards = _plan(sizes, shard_bytes)
+    if len(shards) == 1:
+        names = ["model.safetensors"]
+    else:
+        names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    digests: dict[str, str] = {}
+    for file, members in zip(names, shards, strict=True):
+        part = {name: shapes[name] for name in members}
+
+        def save(path: Path, part: dict[str, tuple[int, ...]] = part) -> None:
+            digests[path.name] = write_shard(path, part, dtype, tensors, seconds)
+
+        files.disk.fill(folder / file, save)
+    if len(shards) > 1:
+        index: dict[str, Any] = {
+            "metadata": {"total_size": sum(sizes.values())},
+            "weight_map": {name: file for file, members in zip(names, shards, strict=True) for name in members},
+        }
+        files.disk.write(folder / "model.safetensors.index.json", json.dumps(index, indent=2).encode())
+    return digests
+
+
+def _plan(sizes: dict[str, int], shard_bytes: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, size in sizes.items():
+        if shards[-1] and filled + size > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards

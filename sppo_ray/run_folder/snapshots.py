@@ -1,0 +1,90 @@
+"""Published policies, as readers see them: folders that a manifest vouches for.
+
+In: a folder or its URI. Out: the `Snapshot` in it, verified on request, and a folder of this node that engines can load.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from sppo_ray.errors import DamagedFile
+from sppo_ray.records import Snapshot
+from sppo_ray.run_folder import files
+from sppo_ray.run_folder.storage import location, reporting
+
+MANIFEST = "manifest.json"
+KEPT = 4  # snapshots of a run in a node's cache
+
+
+def read_snapshot(folder: Path, iteration: int) -> Snapshot | None:
+    """The snapshot in a folder, or None where none was published. Only its manifest is read."""
+    try:
+        return Snapshot(iteration, str(folder), files.digest_bytes(files.read_bytes(folder / MANIFEST)))
+    except FileNotFoundError:
+        return None
+
+
+def verify(snapshot: Snapshot) -> None:
+    """Read a published snapshot. Raise `DamagedFile` unless each file has the digest that its manifest gives."""
+    folder = location(snapshot.uri)
+    for name, digest in _manifest(folder, snapshot).items():
+        try:
+            found = files.digest_file(folder / name)
+        except FileNotFoundError:
+            found = ""
+        if found != digest:
+            raise DamagedFile(f"{folder / name} does not match its digest in {MANIFEST}")
+
+
+def withdraw(folder: Path) -> None:
+    """Remove a snapshot, its manifest first, so that no reader takes what is left for one."""
+    files.remove(folder / MANIFEST)
+    files.remove(folder)
+
+
+def local(snapshot: Snapshot) -> Snapshot:
+    """The same snapshot where engines and trainers can load it: itself, or if its URI is remote a verified copy on this node.
+
+    The copy is made once a node, under a lock, in `$SPPO_RAY_CACHE` or the user's cache; the last few of a run stay.
+    """
+    if "://" not in snapshot.uri:
+        return snapshot
+    source = location(snapshot.uri)
+    cache = Path(os.environ.get("SPPO_RAY_CACHE") or platformdirs.user_cache_dir("sppo-ray")) / "snapshots"
+    home = cache / files.digest_bytes(str(source.parent.parent).encode())[:16]
+    folder = home / f"{snapshot.name}-{snapshot.digest[:16]}"
+    with reporting(home):
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / "lock"):
+            if not folder.exists():
+                _download(source, folder, snapshot)
+            os.utime(folder)
+            copies = sorted(home.glob("iter-*"), key=lambda copy: copy.stat().st_mtime, reverse=True)
+            for old in copies[KEPT:]:
+                files.remove(old)
+    return replace(snapshot, uri=str(folder))
+
+
+def _download(source: Path, folder: Path, snapshot: Snapshot) -> None:
+    manifest = _manifest(source, snapshot)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
+        temporary = Path(scratch) / "policy"
+        temporary.mkdir()
+        for name in (*manifest, MANIFEST):
+            with reporting(source / name):
+                files.disk.download(source / name, temporary / name)
+        verify(replace(snapshot, uri=str(temporary)))
+        temporary.rename(folder)
+
+
+def _manifest(folder: Path, snapshot: Snapshot) -> dict[str, str]:
+    data = files.read_bytes(folder / MANIFEST)
+    if files.digest_bytes(data) != snapshot.digest:
+        raise DamagedFile(f"{folder / MANIFEST} is not the manifest that was published")
+    digests: dict[str, str] = json.loads(data)["files"]
+    return digests

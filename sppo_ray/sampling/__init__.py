@@ -1,0 +1,10 @@
+"""Sampling from the policy: K responses per prompt for the run, and streamed answers to people.
+
+In: `Prompt`s or a `ChatRequest`. Out: `Candidates` with the raw log-probability of each sampled token, or `TokenDelta`s.
+The only room that touches vLLM.
+"""
+
+from sppo_ray.sampling.generator import Generator
+from sppo_ray.sampling.vllm_engine import VLLMGenerator
+
+__all__ = ["Generator", "VLLMGenerator"]

@@ -1,0 +1,216 @@
+"""The policy in training: ZeRO-3 engine, RMSprop, linear schedule, one optimizer step at a time.
+
+In: this worker's share of a batch of `Pair`s. Out: the step's numbers, and at the end the weights, tensor by tensor.
+Runs on every worker of an initialised process group. The one module that touches DeepSpeed.
+"""
+
+import gc
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
+from transformers.integrations import HfDeepSpeedConfig
+
+from sppo_ray.config import Config
+from sppo_ray.errors import ReferenceMismatch
+from sppo_ray.loss import sppo_loss
+from sppo_ray.records import Pair, StepNumbers
+from sppo_ray.training.batching import FILLER, Row, collate, micro_batches, rows
+from sppo_ray.training.logprobs import Scorer
+
+# DeepSpeed calls collectives by names that torch has renamed: nothing that a user could mend.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+
+# The release's optimizer, torch's RMSprop at its defaults: no momentum, no weight decay, no bias correction.
+ALPHA, EPS = 0.99, 1e-8
+
+CHECKPOINT_TAG = "zero"
+
+
+class TrainablePolicy:
+    """A policy under ZeRO-3 with everything that a step changes: weights, optimizer, schedule."""
+
+    def __init__(self, config: Config, model: str, steps: int, device: torch.device) -> None:
+        self._config = config
+        self._device = device
+        # Gloo does this operator's work as well; compiling it would cost a minute of a machine's first run.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        settings = _deepspeed_settings(config)
+        self._zero = HfDeepSpeedConfig(settings)  # alive while the model loads: it makes from_pretrained shard
+        network = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=getattr(torch, config.policy.dtype),
+            attn_implementation=config.policy.attention,
+            trust_remote_code=config.policy.trust_remote_code,
+        )
+        network.config.use_cache = False
+        if config.training.gradient_checkpointing:
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.train()  # checkpointing needs it; the named models have no dropout
+        optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, alpha=ALPHA, eps=EPS)
+        warmup = math.ceil(config.training.warmup_ratio * steps)
+        # DeepSpeed imports its Muon optimizer to learn that ours is another one, and that import loads torch's compiler.
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
+        self._engine, *_ = deepspeed.initialize(
+            model=Scorer(network),
+            optimizer=optimizer,
+            lr_scheduler=get_linear_schedule_with_warmup(optimizer, warmup, steps),
+            config=settings,
+        )
+        del os.environ["TORCHDYNAMO_DISABLE"]
+        self._network = network
+        self.steps_done = 0
+
+    def step(self, pairs: list[Pair]) -> StepNumbers:
+        """One optimizer step on a batch of which `pairs` is this worker's share; every worker calls it.
+
+        The loss is the mean over the batch's real pairs, whatever their split over workers and micro-batches.
+        Raises `ReferenceMismatch` on the first step if the sampler's log-probabilities are not this policy's.
+        """
+        groups = self._micro_batches(pairs)
+        about = _from_workers([sum(pair.weight for pair in pairs), len(groups)], self._device)
+        weight, passes = about[:, 0].sum().item(), int(about[:, 1].max())
+        learning_rate = self._engine.get_lr()[0]
+        sums = torch.zeros(6, dtype=torch.float64, device=self._device)
+        for group in groups + [[FILLER]] * (passes - len(groups)):
+            loss, numbers = self._forward(group)
+            # ZeRO averages gradients over workers; the batch's mean is over all of its pairs.
+            self._engine.backward(loss * (dist.get_world_size() / weight))
+            sums += numbers
+        total = _from_workers(sums.tolist(), self._device).sum(0).tolist()
+        mismatch = total[4] / max(total[5], 1.0) if self.steps_done == 0 else None
+        if mismatch is not None and mismatch > self._config.training.reference_tolerance:
+            raise ReferenceMismatch(
+                f"the sampler's log-probabilities differ from the trainer's by {mismatch:.3g} nats a token on the "
+                f"first batch; training.reference_tolerance is {self._config.training.reference_tolerance:g}. Either the "
+                "two hold different weights or they compute differently: use one dtype for both, or "
+                "training.reference=recompute"
+            )
+        self._engine.step()
+        self.steps_done += 1
+        return StepNumbers(
+            step=self.steps_done,
+            loss=total[0] / weight,
+            pairs=round(weight),
+            tokens=round(total[3]),
+            chosen_log_ratio=total[1] / weight,
+            rejected_log_ratio=total[2] / weight,
+            gradient_norm=float(self._engine.get_global_grad_norm()),
+            learning_rate=learning_rate,
+            reference_mismatch=mismatch,
+        )
+
+    def _micro_batches(self, pairs: list[Pair]) -> list[list[Row]]:
+        training = self._config.training
+        return micro_batches(rows(pairs), training.micro_batch_tokens, 2 * training.micro_batch_size)
+
+    def _forward(self, group: list[Row]) -> tuple[Tensor, Tensor]:
+        """Summed loss of a micro-batch, and its sums of: loss, log-ratios, tokens, mismatch in nats, response tokens."""
+        batch = collate(group, self._device)
+        logprobs = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
+        log_ratio = (logprobs - batch.reference).sum(-1)
+        losses = batch.weight * sppo_loss(log_ratio, batch.win_rate, eta=self._config.training.eta)
+        with torch.no_grad():
+            chosen, rejected = (((batch.sign == sign) * batch.weight * log_ratio).sum() for sign in (1, -1))
+            off = ((logprobs - batch.reference).abs().sum(-1) * batch.weight).sum()
+            tokens = (batch.attention_mask.sum(-1) * batch.weight).sum()
+            scored = (batch.scored.sum(-1) * batch.weight).sum()
+            numbers = torch.stack([losses.sum(), chosen, rejected, tokens, off, scored]).double()
+        return losses.sum(), numbers
+
+    @torch.no_grad()
+    def recompute(self, pairs: list[Pair]) -> list[Pair]:
+        """The pairs with this policy's own log-probabilities as reference; every worker calls it, before the first step."""
+        found = []
+        for pair in pairs:
+            batch = collate(rows([pair]), self._device)
+            scored = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
+            chosen, rejected = (
+                replace(response, reference_logprobs=row[mask].tolist())
+                for response, row, mask in zip((pair.chosen, pair.rejected), scored, batch.scored, strict=True)
+            )
+            found.append(replace(pair, chosen=chosen, rejected=rejected))
+        return found
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The full shape of each tensor that `gather` yields, in its order."""
+        return {
+            name: tuple(getattr(parameter, "ds_shape", parameter.shape))
+            for name, parameter in self._network.named_parameters()
+        }
+
+    def gather(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights, one whole tensor after another, on the CPU. One worker iterates to the end, the others `assist`."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # each thread has its own, and another may iterate
+        for name, parameter in self._network.named_parameters():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                tensor = parameter.detach().to("cpu", copy=True)
+            yield name, tensor
+
+    def assist(self) -> None:
+        """Take part in another worker's `gather`."""
+        for parameter in self._network.parameters():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                pass
+
+    def save(self, folder: Path, log: list[dict[str, Any]]) -> None:
+        """Write a ZeRO checkpoint, every worker its own part: weights, optimizer, schedule, and the log so far."""
+        state = {"steps_done": self.steps_done, "log": log}
+        self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=state)
+
+    def restore(self, folder: Path) -> list[dict[str, Any]]:
+        """Go on from a checkpoint; gives its log."""
+        _, state = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG)
+        self.steps_done = state["steps_done"]
+        log: list[dict[str, Any]] = state["log"]
+        return log
+
+    def close(self) -> None:
+        """Give up the memory: another policy may follow in this process. What a checkpoint brought stays with DeepSpeed."""
+        optimizer: Any = self._engine.optimizer
+        states = [value for state in optimizer.optimizer.state.values() for value in state.values()]
+        parameters: list[Any] = list(self._network.parameters())
+        shards = [parameter.ds_tensor for parameter in parameters]
+        self._engine.destroy()
+        # DeepSpeed's objects and autograd's hold each other where Python's collector does not see it: they stay, emptied.
+        for tensor in filter(torch.is_tensor, (*states, *optimizer.fp32_partitioned_groups_flat, *shards)):
+            if tensor.untyped_storage().resizable():
+                tensor.untyped_storage().resize_(0)  # also for those who hold views of it
+            else:
+                tensor.data = tensor.new_empty(0)
+        vars(optimizer).clear()
+        del self._engine, self._network, self._zero
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _deepspeed_settings(config: Config) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": config.training.micro_batch_size,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,  # a step may have any number of micro-batches
+        "zero_optimization": {"stage": 3, "overlap_comm": False},
+        "bf16": {"enabled": config.policy.dtype == "bfloat16"},
+        "gradient_clipping": config.training.max_grad_norm,
+        "zero_allow_untested_optimizer": True,  # torch's RMSprop is not on DeepSpeed's list
+        "steps_per_print": None,
+    }
+
+
+def _from_workers(values: list[float], device: torch.device) -> Tensor:
+    """Every worker's values: (workers, values), float64."""
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, tensor)
+    return torch.stack(gathered)

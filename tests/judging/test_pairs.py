@@ -1,0 +1,108 @@
+"""From a judged prompt to a training row: the sampled tokens, their targets, and what is cut above the lengths."""
+
+import math
+
+import pytest
+
+from sppo_ray.config import load_config
+from sppo_ray.judging import cut_pair, filler, pair
+from sppo_ray.records import Candidates, Judged, Response
+
+LN3 = math.log(3)
+
+
+def response(tokens: int, start: int = 100) -> Response:
+    """Token i has the log-probability -i / 100, so that a wrong cut shows."""
+    ids = list(range(start, start + tokens))
+    return Response(ids, [-number / 100 for number in ids], 0.5)
+
+
+def cut(prompt: int, chosen: int, rejected: int) -> tuple[list[int], Response, Response]:
+    return cut_pair(list(range(prompt)), response(chosen), response(rejected), max_length=10, max_prompt_length=6)
+
+
+def judged(responses: int = 3) -> tuple[Candidates, Judged]:
+    """Response 1 beats 0 by ln 9 (P = 9/10) and 2 by ln 3 (3/4); 0 and 2 are even."""
+    candidates = Candidates(
+        "p",
+        "Why?",
+        [1, 2],
+        ["a", "b", "c"],
+        [[10], [20, 21], [30]],
+        [[-1.0], [-2.0, -2.1], [-3.0]],
+        ["stop"] * 3,
+        "iter-0",
+    )
+    comparisons = [[0.0, -LN3, 0.0], [LN3, 0.0, LN3], [0.0, 0.0, 0.0]]
+    rates = [(0.5 + 0.1 + 0.5) / 3, (0.9 + 0.5 + 0.75) / 3, (0.5 + 0.25 + 0.5) / 3]
+    return candidates, Judged("p", "Why?", ["a", "b", "c"], comparisons, rates, 1, 0, "iter-0")
+
+
+def configured(*overrides: str):
+    return load_config("playground", overrides=list(overrides))
+
+
+def test_a_pair_trains_the_sampled_tokens_with_the_sampler_s_log_probabilities():
+    row = pair(*judged(), configured())
+    assert row.prompt_token_ids == [1, 2]
+    assert (row.chosen.token_ids, row.chosen.reference_logprobs) == ([20, 21], [-2.0, -2.1])
+    assert (row.rejected.token_ids, row.rejected.reference_logprobs) == ([10], [-1.0])
+    assert (row.prompt_id, row.weight) == ("p", 1.0)
+
+
+@pytest.mark.parametrize(
+    "loss, estimator, chosen, rejected",
+    [
+        ("sppo", "pairwise", 2.15 / 3, 1.1 / 3),
+        ("sppo_single", "pairwise", 0.9, 0.1),
+        # S of 0, 1, 2 is -2/3, 1 and -1/3 times ln 3, so P[1, 0] = sigmoid(5/3 ln 3).
+        ("sppo_single", "pooled", 3 ** (5 / 3) / (1 + 3 ** (5 / 3)), 1 / (1 + 3 ** (5 / 3))),
+        ("sppo_hard", "pairwise", 1.0, 0.0),
+    ],
+)
+def test_targets(loss, estimator, chosen, rejected):
+    row = pair(*judged(), configured(f"training.loss={loss}", f"judge.estimator={estimator}"))
+    assert row.chosen.win_rate == pytest.approx(chosen)
+    assert row.rejected.win_rate == pytest.approx(rejected)
+
+
+def test_a_pair_that_fits_is_not_cut():
+    prompt, chosen, rejected = cut(7, 3, 2)  # a prompt above its own limit is kept, as in the release
+    assert (len(prompt), len(chosen.token_ids), len(rejected.token_ids)) == (7, 3, 2)
+
+
+def test_a_long_prompt_loses_its_beginning_first():
+    prompt, chosen, rejected = cut(9, 4, 2)
+    assert prompt == [3, 4, 5, 6, 7, 8]
+    assert (len(chosen.token_ids), len(rejected.token_ids)) == (4, 2)
+
+
+def test_then_both_responses_lose_their_end():
+    prompt, chosen, rejected = cut(9, 5, 8)
+    assert prompt == [3, 4, 5, 6, 7, 8]
+    for found in (chosen, rejected):
+        assert found.token_ids == [100, 101, 102, 103]
+        assert found.reference_logprobs == [-1.0, -1.01, -1.02, -1.03]
+
+
+def test_one_long_response_leaves_the_short_one_whole():
+    prompt, chosen, rejected = cut(3, 8, 2)
+    assert prompt == [0, 1, 2]
+    assert (len(chosen.token_ids), len(rejected.token_ids)) == (
+        4,
+        2,
+    )  # to max_length - max_prompt_length, as the release
+
+
+@pytest.mark.parametrize("prompt", [1, 5, 6, 9])
+@pytest.mark.parametrize("chosen", [1, 4, 5, 20])
+@pytest.mark.parametrize("rejected", [1, 4, 20])
+def test_nothing_is_ever_longer_than_max_length(prompt, chosen, rejected):
+    ids, *responses = cut(prompt, chosen, rejected)
+    for found in responses:
+        assert len(ids) + len(found.token_ids) <= 10
+        assert len(found.token_ids) == len(found.reference_logprobs)
+
+
+def test_a_filler_trains_nothing():
+    assert filler().weight == 0.0

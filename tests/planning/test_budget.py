@@ -1,0 +1,211 @@
+"""The plan before the bill: shapes against published sizes, memory and time by hand, fits and advice, the command line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.engines import pools
+from jobs import plan
+from sppo_ray.config import load_config
+from sppo_ray.errors import ClusterError, ConfigError
+from sppo_ray.planning import memory
+from sppo_ray.planning.devices import device
+from sppo_ray.planning.memory import GIB, layer_activations, micro_batch, trainer_memory
+from sppo_ray.planning.rates import Rates
+from sppo_ray.planning.shapes import NAMED, Shape, from_config, judge_shape, policy_shape
+from sppo_ray.planning.splits import Split, colocated, disaggregated, iteration_seconds
+from sppo_ray.planning.work import work
+from sppo_ray.playground import Playground
+from sppo_ray.preparation import check_cluster
+from sppo_ray.training.logprobs import SLICE_ELEMENTS
+
+# As the models' hub pages count their parameters.
+PUBLISHED = {
+    "google/gemma-2-9b-it": 9_241_705_984,
+    "google/gemma-2-27b-it": 27_227_128_320,
+    "mistralai/Mistral-7B-Instruct-v0.2": 7_241_732_096,
+    "meta-llama/Meta-Llama-3-8B-Instruct": 8_030_261_248,
+}
+AT_ONCE = ["generators.min=6", "rankers.min=2"]
+SMALL = Shape(layers=2, hidden=4, heads=2, kv_heads=1, head_dim=2, intermediate=8, vocabulary=10, context=64)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shapes_have_the_published_number_of_parameters(name: str) -> None:
+    assert NAMED[name].parameters == PUBLISHED[name]
+
+
+def test_the_judge_has_about_430_million() -> None:
+    assert NAMED["llm-blender/PairRM"].parameters == pytest.approx(0.43e9, rel=0.02)
+
+
+def test_a_config_at_hand_wins_over_the_table(playground: Playground) -> None:
+    found = policy_shape(str(playground.policy))
+    assert replace(found, source="here") == NAMED["playground"]
+    assert judge_shape(str(playground.judge)).layers == judge_shape("playground").layers == 3
+    llama = {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 4,
+        "num_attention_heads": 2,
+        "vocab_size": 10,
+    }
+    llama |= {"num_key_value_heads": 1, "intermediate_size": 8, "max_position_embeddings": 64}
+    assert from_config(llama) == SMALL
+
+
+def test_parts_of_a_small_trainer_by_hand() -> None:
+    # A layer: q and o 2 x 4 x 4, k and v 2 x 4 x 2, three of 4 x 8, norms 2 x 4 = 152; two of them, 2 x 40 and 4: 388.
+    assert SMALL.parameters == 388
+    config = load_config(overrides=["policy.dtype=bfloat16", "training.gpus=0", "training.gradient_checkpointing=true"])
+    parts = trainer_memory(config, SMALL, 2, GIB).parts
+    assert (parts["weights"], parts["gradients"]) == (388, 388)  # 194 parameters of 2 bytes
+    assert (parts["master_weights"], parts["optimizer"]) == (776, 776)
+    assert (parts["gradient_bucket"], parts["gathered"]) == (776, 776)  # all of them
+    rows, length = micro_batch(config)
+    kept, backward = layer_activations(config, SMALL, length)
+    assert parts["activations"] == 2 * 2 * 4 * rows * length + backward * rows * length
+    # A token of a layer: norms 2 x 4 x 6 and 2 x 4 x 2, q k v and output 4 x 4 x 2, scores 2 x 1024 x 6, residuals 16, MLP 64.
+    assert kept == 48 + 16 + 32 + 2 * 1024 * 6 + 16 + 64
+
+
+def test_a_gpu_holds_the_whole_bucket_and_a_runtime() -> None:
+    parts = trainer_memory(load_config(overrides=["training.gpus=1"]), SMALL, 1, GIB).parts
+    assert parts["gradient_bucket"] == 2 * 5e8
+    assert parts["gathered"] == 0 and parts["runtime"] == memory.CUDA_CONTEXT + memory.NCCL
+
+
+def test_the_plan_slices_logits_as_the_trainer_does() -> None:
+    assert memory.LOGIT_SLICE == SLICE_ELEMENTS
+
+
+def test_an_iteration_s_seconds_by_hand() -> None:
+    config = load_config(overrides=["prompts.source=x.jsonl", "prompts.limit=960", "block=32", "evaluation.held_out=0"])
+    load = work(config)
+    assert (load.blocks, load.comparisons) == (10, 320 * 20)
+    rates = Rates(
+        generate=load.generated_tokens / 400, judge=load.judged_tokens / 40, train=load.trained_tokens / 80,
+        sequences=1, source="by hand",
+    )  # fmt: skip
+    apart = iteration_seconds(config, SMALL, load, rates, Split("disaggregated", 2, 1, 1, 4))
+    assert (apart.generate, apart.judge, apart.train) == (200, 40, 80)
+    # The slowest stage sets the pace; its last block is judged 40 / 10 s after it is sampled.
+    assert apart.total - apart.evaluate == pytest.approx(200 + 4, abs=0.01)
+    slow = iteration_seconds(
+        config, SMALL, load, replace(rates, train=rates.train / 10), Split("disaggregated", 2, 1, 1, 4)
+    )
+    # The trainers take 60 s to start; the first block is sampled and judged by then, in 40 + 4 s.
+    assert slow.total - slow.evaluate == pytest.approx(60 + 800, abs=0.01)
+    turns = iteration_seconds(config, SMALL, load, rates, Split("colocated", 2, 1, 1, 3))
+    assert turns.total - turns.evaluate == pytest.approx(200 + 4 + 60 + 80, abs=0.01)
+
+
+def test_splits_give_every_role_a_device_and_share_the_batch_evenly() -> None:
+    config = load_config("gemma-2-27b-it")
+    assert Split("disaggregated", 3, 1, 16, 24) in disaggregated(config, 24)
+    for split in disaggregated(config, 24):
+        assert split.generators >= 1 and split.rankers >= 1 and 64 % split.trainers == 0
+        assert 2 * split.generators + split.rankers + split.trainers <= 24
+    for split in colocated(load_config("gemma-2-9b-it"), 24):
+        assert split.generators + split.rankers == 24 and split.trainers == 16
+
+
+def test_a_generator_of_several_gpus_shares_none() -> None:
+    assert colocated(load_config("gemma-2-27b-it"), 24) == []
+
+
+def test_roles_that_take_turns_fit_on_the_gpus_that_they_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    split, recipe = Split("colocated", 6, 2, 8, 8), load_config("gemma-2-9b-it")
+    config = load_config("gemma-2-9b-it", overrides=split.settings(recipe))
+    resources = {"CPU": 32.0, "GPU": 8.0}
+    check_cluster(config, resources)
+    check_cluster(load_config("gemma-2-9b-it", overrides=[*split.settings(recipe), *AT_ONCE]), resources)
+    monkeypatch.setattr(pools, "most_resources", lambda: resources)
+    assert (pools.room(config, "generators"), pools.room(config, "rankers")) == (6, 2)
+    # However many are wanted, the other pool keeps a GPU.
+    many = load_config("gemma-2-9b-it", overrides=[*split.settings(recipe), "generators.max=20", "rankers.max=20"])
+    assert (pools.room(many, "generators"), pools.room(many, "rankers")) == (7, 7)
+    with pytest.raises(ClusterError, match=r"training.workers is 8.* has 7 GPUs"):
+        check_cluster(config, {"CPU": 32.0, "GPU": 7.0})
+    with pytest.raises(ClusterError, match=r"needs 16 GPUs.*jobs/plan.py"):
+        check_cluster(load_config("gemma-2-9b-it", overrides=[*split.settings(recipe)[:4], *AT_ONCE]), resources)
+
+
+def test_roles_without_gpus_are_given_none() -> None:
+    assert not any("gpus" in setting for setting in Split("colocated", 1, 1, 2, 2).settings(load_config()))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict]:
+    status = plan.main([*arguments, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_gemma_2_9b_fits_the_release_s_machine_colocated(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = run(capsys, "--recipe", "gemma-2-9b-it", "--gpus", "8", "--gpu-memory", "80", "--price", "3")
+    assert (status, found["fits"], found["placement"]) == (0, True, "colocated")
+    assert found["trainers"]["processes"] == 8
+    assert load_config("gemma-2-9b-it", overrides=found["settings"]).placement == "colocated"
+    # 9.24 B parameters on 8 devices: 2 + 4 + 4 + 2 bytes each.
+    parts = found["trainers"]["memory_gib"]
+    kept = ("weights", "master_weights", "optimizer", "gradients")
+    assert sum(parts[part] for part in kept) == pytest.approx(9.2417e9 * 12 / 8 / GIB, rel=1e-4)
+    for role in ("generators", "rankers", "trainers"):
+        assert found[role]["fits"] and found[role]["total_gib"] == pytest.approx(
+            sum(found[role]["memory_gib"].values())
+        )
+    assert found["work"]["comparisons"] == 20_000 * 20 and found["work"]["steps"] == 313
+    assert found["cost_usd"] == pytest.approx(3 * found["gpu_hours"])
+
+
+def test_gemma_2_9b_on_24_gb_says_what_is_too_large_and_what_would_help(capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = run(capsys, "--recipe", "gemma-2-9b-it", "--gpus", "8", "--gpu-memory", "24")
+    assert (status, found["fits"]) == (1, False)
+    assert found["rankers"]["fits"] and not found["generators"]["fits"] and not found["trainers"]["fits"]
+    assert "generation.tensor_parallel=2" in found["generators"]["advice"]
+    assert any("training.workers=16" in setting for setting in found["trainers"]["advice"])
+    wider = ["--gpus", "24", "--gpu-memory", "24", "generation.tensor_parallel=2"]
+    status, found = run(capsys, "--recipe", "gemma-2-9b-it", *wider)
+    assert (status, found["fits"]) == (0, True)
+
+
+def test_a_policy_too_large_for_a_generator_needs_tensor_parallelism(capsys: pytest.CaptureFixture[str]) -> None:
+    _, found = run(capsys, "--recipe", "gemma-2-27b-it", "--gpu-memory", "24")
+    assert "generation.tensor_parallel=4" in found["generators"]["advice"]
+
+
+def test_a_sweep_prints_and_plots_how_it_scales(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plot = tmp_path / "plan.svg"
+    sweep = ["--recipe", "gemma-2-9b-it", "--sweep", "gpus=8,16,32", "--plot", str(plot)]
+    assert plan.main(sweep) == 0
+    assert "colocated" in capsys.readouterr().out
+    assert plot.read_text().count("<circle") == 5 * 3  # stages, numbers of GPUs
+    _, found = run(capsys, *sweep)
+    hours = [one["seconds"]["run"] for one in found["sweep"]]
+    assert hours == sorted(hours, reverse=True) and hours[0] / hours[2] < 4  # never better than linear
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["policy.model=nobody/nothing"], ["policy.model", "config.json"]),
+        (["prompts.source=nobody/nothing"], ["prompts.source", "prompts.limit"]),
+        (["--sweep", "gpu=8"], ["gpus=8,16,32,64"]),
+        (["--gpu", "H1000"], ["H1000", "H100-80GB"]),
+        (["--gpus", "1"], ["--gpus 1", "2 at least"]),
+        (["--gpus", "3", "--recipe", "gemma-2-27b-it"], ["--gpus 3", "a generator of 2", "4 at least"]),
+        (["--recipe", "gemma"], ["gemma-2-9b-it"]),
+    ],
+)
+def test_what_cannot_be_planned(capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]) -> None:
+    assert plan.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in words)
+
+
+def test_a_gpu_of_the_table_is_found_by_memory_or_name() -> None:
+    assert (device(80).name, device(78).name, device(24, "l4").name) == ("A100-80GB", "A100-80GB", "L4")
+    assert device(78).memory_gib == 78
+    with pytest.raises(ConfigError, match="A10G"):
+        device(80, "K80")

@@ -1,0 +1,97 @@
+"""The page of a run: what models wrote is text, nothing comes from outside, pairs are picked and placed by numbers."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from sppo_ray.reporting.charts import Series, line_chart, smoothed, thinned
+from sppo_ray.reporting.page import page
+from sppo_ray.reporting.pair_browser import browsed, disagreement, margin
+from sppo_ray.reporting.report import run_warnings, write_run_report
+from tests.run_folders import candidates, judged, run_folder
+
+SCRIPT, IMAGE = "<script>alert(1)</script>", "<img src=x onerror=alert(2)>"
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return run_folder(tmp_path / "run <b>", [SCRIPT, IMAGE])
+
+
+def test_model_output_is_escaped(ledger):
+    html = page(ledger)
+    assert SCRIPT not in html and IMAGE not in html and "<b>run" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "&lt;img src=x onerror=alert(2)&gt;" in html
+    assert html.count("<script>") == 1
+
+
+def test_the_page_asks_for_nothing_and_runs_only_its_own_script(ledger):
+    html = page(ledger)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html).group(1)
+    assert policy.startswith("default-src 'none';") and "unsafe" not in policy
+    assert not re.search(r"(src|href)\s*=", html.replace("&lt;img src=x", ""))
+    assert not re.search(r'\sstyle="', html)
+
+
+def test_pairs_show_matrix_and_marks(ledger):
+    (pair,) = browsed(ledger, ledger.config(), 1)
+    assert pair["margin"] == pytest.approx(0.3176)
+    assert pair["disagreement"] == pytest.approx(0.5)  # |1 + -0.5|
+    # P = sigmoid(1 - -0.5)
+    assert pair["matrix"][0] == pytest.approx([0.5, 0.8176], abs=1e-4)
+    assert [response["mark"] for response in pair["responses"]] == ["chosen", "rejected"]
+    assert '<td class="h8">0.82</td>' in page(ledger)
+
+
+def test_margin_and_disagreement_of_a_prompt():
+    sampled = candidates(["a", "b", "c"])
+    plain = judged(sampled, [[0, 1, 2], [1, 0, 1], [-2, -1, 0]], [0.9, 0.5, 0.1])
+    cycle = judged(sampled, [[0, -1, 1], [1, 0, -1], [-1, 1, 0]], [0.5, 0.5, 0.5])
+    assert margin(plain) == pytest.approx(0.8)
+    assert disagreement(plain) == 2.0
+    assert disagreement(cycle) > 1000
+
+
+def test_the_run_report_brings_page_cards_and_warnings(ledger):
+    report = write_run_report(ledger)
+    assert (ledger.root / "report.html").exists()
+    assert (ledger.iteration(1) / "policy" / "README.md").exists()
+    diagnostics = json.loads((ledger.root / "report.json").read_text())["iterations"][0]["diagnostics"]
+    assert diagnostics["position_bias"] == pytest.approx(0.5)
+    assert diagnostics["warnings"] == []
+    report["iterations"][0]["diagnostics"]["warnings"] = ["length: too long"]
+    assert run_warnings(report) == ["warning, iteration 1: length: too long"]
+
+
+def test_a_chart_places_its_points():
+    chart = line_chart("t", "x", [Series("a", [(1, 0.0), (3, 1.0)], [(0.0, 0.5), (0.5, 1.0)])], y_range=(0, 1))
+    (line,) = chart.lines
+    assert line.path == f"M{chart.left:g} {chart.bottom:g}L{chart.right:g} {chart.top:g}"
+    assert line.whiskers.startswith(f"M{chart.left:g} {chart.bottom:g}L{chart.left:g} ")
+    assert line.dots[0] == (chart.left, chart.bottom, "a, 1: 0 (0 to 0.5)")
+    assert [label for _, label in chart.y_ticks] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert [label for _, label in chart.x_ticks] == ["1", "2", "3"]
+
+
+def test_long_lines_are_thinned_and_smoothed_by_means():
+    assert thinned([(1, 1.0), (2, 3.0), (3, 5.0)], most=2) == [(1.5, 2.0), (3.0, 5.0)]
+    assert smoothed([(1, 0.0), (2, 3.0), (3, 6.0)], reach=1) == [(1, 1.5), (2, 3.0), (3, 4.5)]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium: apt-get install chromium")
+def test_a_browser_shows_hostile_text_and_does_not_run_it(tmp_path):
+    hostile = "document.title='taken'"
+    ledger = run_folder(tmp_path / "run", [f"<script>{hostile}</script>", f'<img src=x onerror="{hostile}">'])
+    write_run_report(ledger)
+    quiet = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+    command = ["chromium", "--headless", "--no-sandbox", *quiet.split(), "--disable-sync"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{ledger.root / 'report.html'}"]
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "<title>run · SPPO report</title>" in dom
+    assert '<form class="controls">' in dom  # its own script did run and showed the controls
+    assert f"<pre>&lt;script&gt;{hostile}&lt;/script&gt;</pre>" in dom
+    assert "<img" not in dom and dom.count("<svg") == 3

@@ -1,0 +1,123 @@
+"""The run folder: blocks are vouched for by digests, a changed configuration is refused key by key."""
+
+from pathlib import Path
+
+import pytest
+
+from sppo_ray.config import load_config
+from sppo_ray.errors import DamagedFile, RunFolderError
+from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.run_folder import Ledger, files
+from sppo_ray.run_folder.snapshots import MANIFEST
+
+PROMPTS = [Prompt("a", "Text \u0000 with null", [1, 2]), Prompt("b", "שלום 🙂", [])]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path)
+
+
+@pytest.fixture
+def block(ledger: Ledger) -> Path:
+    path = ledger.block(Prompt, 1, 3)
+    ledger.write(PROMPTS, Prompt, path)
+    return path
+
+
+def test_a_block_comes_back_as_it_was_written(ledger: Ledger, block: Path) -> None:
+    assert block.name == "00003.parquet" and block.parent.parent.name == "iter-1"
+    assert ledger.has(block)
+    assert ledger.read(Prompt, block) == PROMPTS
+    assert {path.name for path in block.parent.iterdir()} == {"00003.parquet", "00003.parquet.sha256"}
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:50] + b"?" + data[51:]])
+def test_a_truncated_or_altered_block_is_set_aside(ledger: Ledger, block: Path, damage) -> None:  # type: ignore[no-untyped-def]
+    block.write_bytes(damage(block.read_bytes()))
+
+    with pytest.raises(DamagedFile, match=r"00003\.parquet does not match"):
+        ledger.read(Prompt, block)
+    assert not ledger.has(block)
+    assert block.with_name("00003.parquet.damaged").exists() and not block.exists()
+
+
+def test_a_block_that_nothing_vouches_for_is_set_aside(ledger: Ledger, block: Path) -> None:
+    block.with_name(block.name + ".sha256").unlink()
+    assert not ledger.has(block)
+
+
+def test_the_same_run_is_continued_and_another_one_refused(ledger: Ledger) -> None:
+    assert ledger.claim(load_config(), {"versions": {}})
+    assert not ledger.claim(load_config(overrides=["generators.max=4", "training.cpus=1"]), {})
+    with pytest.raises(RunFolderError) as caught:
+        ledger.claim(load_config(overrides=["training.eta=7", "seed=1"]), {})
+    assert "seed: 42 there, 1 now" in str(caught.value)
+    assert "training.eta: 5.0 there, 7.0 now" in str(caught.value)
+
+
+def test_finished_iterations_are_those_with_a_report(ledger: Ledger) -> None:
+    assert ledger.finished_iterations() == 0
+    ledger.write_report(1, {"iteration": 1})
+    ledger.write_report(3, {"iteration": 3})
+    assert ledger.finished_iterations() == 1
+
+
+def test_a_whole_block_is_not_written_twice(ledger: Ledger, block: Path) -> None:
+    """What came after it was computed from it: a late writer changes nothing."""
+    ledger.write(PROMPTS[:1], Prompt, block)
+    assert ledger.read(Prompt, block) == PROMPTS
+
+
+def policy(ledger: Ledger, iteration: int, report: bool = True) -> Snapshot:
+    """A published policy of one file, and the report that finishes its iteration."""
+    folder = ledger.iteration(iteration) / "policy"
+    files.write_bytes(folder / "model.safetensors", b"weights")
+    files.write_json(folder / MANIFEST, {"files": {"model.safetensors": files.digest_bytes(b"weights")}})
+    if report:
+        ledger.write_report(iteration, {"iteration": iteration})
+    snapshot = ledger.snapshot(iteration)
+    assert snapshot
+    return snapshot
+
+
+def test_a_run_goes_on_from_its_last_whole_policy(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    assert ledger.resume() == (0, None)
+    first, second, unfinished = policy(ledger, 1), policy(ledger, 2), policy(ledger, 3, report=False)
+    assert ledger.resume() == (2, second)
+    assert ledger.verified_snapshot(3) == unfinished
+
+    (ledger.iteration(2) / "policy" / "model.safetensors").write_bytes(b"weight?")
+    assert ledger.snapshot(2) == second
+    assert ledger.resume() == (1, first)
+    assert "model.safetensors does not match its digest in manifest.json: set aside" in caplog.text
+    assert "iteration 2 has no whole policy: it is trained again" in caplog.text
+    assert ledger.finished_iterations() == 1 and ledger.snapshot(2) is None
+
+
+@pytest.mark.parametrize(("keep", "left"), [(None, [1, 2, 3, 4]), (1, [4]), (2, [3, 4]), (9, [1, 2, 3, 4])])
+def test_the_last_policies_are_kept(ledger: Ledger, keep: int | None, left: list[int]) -> None:
+    snapshots = [policy(ledger, iteration) for iteration in (1, 2, 3, 4)]
+    ledger.prune(keep, in_use=snapshots[3])
+    assert [iteration for iteration in (1, 2, 3, 4) if ledger.snapshot(iteration)] == left
+    assert ledger.finished_iterations() == 4 and ledger.resume() == (4, snapshots[3])
+
+
+def test_the_policy_in_use_is_kept_when_it_is_not_among_the_last(ledger: Ledger) -> None:
+    """A new policy is published, and the engines do not hold it yet."""
+    snapshots = [policy(ledger, iteration) for iteration in (1, 2, 3)]
+    ledger.prune(1, in_use=snapshots[1])
+    assert [iteration for iteration in (1, 2, 3) if ledger.snapshot(iteration)] == [2, 3]
+
+
+def test_what_is_kept_may_change_between_submissions(ledger: Ledger) -> None:
+    ledger.claim(load_config(), {})
+    assert not ledger.claim(load_config(overrides=["storage.keep_snapshots=2", "storage.keep_checkpoints=3"]), {})
+
+
+def test_a_run_folder_made_before_there_was_a_storage_section_is_continued(ledger: Ledger) -> None:
+    ledger.claim(load_config(), {})
+    config = ledger.root / "config.yaml"
+    config.write_text(config.read_text().replace("  storage:\n    keep_snapshots: null\n    keep_checkpoints: 1\n", ""))
+    assert "storage" not in config.read_text()
+    assert not ledger.claim(load_config(), {})

@@ -1,0 +1,161 @@
+"""The real vLLM engine: raw log-probabilities are the policy's own, also after new weights were loaded in place."""
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sppo_ray.config import Config, load_config
+from sppo_ray.errors import SnapshotMismatch
+from sppo_ray.loss import token_logprobs
+from sppo_ray.playground import Playground
+from sppo_ray.prompts import SourcePrompt, chat_template
+from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
+from sppo_ray.run_folder.publishing import publish
+from sppo_ray.sampling import VLLMGenerator
+
+NATS_A_TOKEN = 1e-2  # in bfloat16
+TEXTS = [
+    "Name three fruits.",
+    "What is the opposite of hot?",
+    "Which is bigger, a mouse or a whale?",
+    "Say hello to Ann.",
+]
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load_config(overrides=["generation.max_new_tokens=24"])
+
+
+@pytest.fixture(scope="module")
+def prompts(playground: Playground) -> list[Prompt]:
+    tokenizer = chat_template.load_tokenizer(str(playground.policy))
+    texts = [SourcePrompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(TEXTS)]
+    return chat_template.encode(tokenizer, texts, max_prompt_length=512).prompts
+
+
+@pytest.fixture(scope="module")
+def stops(playground: Playground) -> list[int]:
+    return chat_template.stop_token_ids(chat_template.load_tokenizer(str(playground.policy)), None)
+
+
+@pytest.fixture(scope="module")
+def engine(playground: Playground, config: Config, stops: list[int]) -> VLLMGenerator:
+    before = temporary_files()
+    engine = VLLMGenerator(config, Snapshot(0, str(playground.policy)), stops)
+    assert temporary_files() == before
+    return engine
+
+
+def temporary_files() -> list[Path]:
+    """Of vLLM; Ray and torch have folders of their own there."""
+    return sorted(Path(tempfile.gettempdir()).glob("vllm*"))
+
+
+def mismatch(model: str, rows: list[Candidates]) -> float:
+    """Mean absolute difference between the engine's log-probabilities and Transformers' on the same tokens."""
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="eager")
+    differences = []
+    for row in rows:
+        for ids, logprobs in zip(row.token_ids, row.logprobs, strict=True):
+            tokens = torch.tensor([row.prompt_token_ids + ids])
+            with torch.inference_mode():
+                scored = token_logprobs(network(input_ids=tokens).logits, tokens)[0, len(row.prompt_token_ids) :]
+            differences.append((scored - torch.tensor(logprobs)).abs())
+    return torch.cat(differences).mean().item()
+
+
+def test_candidates_are_complete(
+    engine: VLLMGenerator, config: Config, prompts: list[Prompt], stops: list[int]
+) -> None:
+    rows = engine.generate(prompts, 5, "iter-0")
+
+    assert [row.prompt_id for row in rows] == [prompt.prompt_id for prompt in prompts]
+    assert [row.prompt_token_ids for row in rows] == [prompt.token_ids for prompt in prompts]
+    for row in rows:
+        assert len(row.responses) == len(row.token_ids) == len(row.logprobs) == len(row.finish_reasons) == 5
+        assert row.snapshot == "iter-0"
+        for ids, logprobs, reason in zip(row.token_ids, row.logprobs, row.finish_reasons, strict=True):
+            assert len(ids) == len(logprobs) <= config.generation.max_new_tokens
+            assert (ids[-1] in stops) == (reason == "stop")
+            assert not set(ids[:-1]) & set(stops)
+
+
+def test_a_response_is_the_text_of_its_tokens_without_what_ended_it(
+    engine: VLLMGenerator, playground: Playground, prompts: list[Prompt], stops: list[int]
+) -> None:
+    tokenizer = chat_template.load_tokenizer(str(playground.policy))
+    rows = engine.generate(prompts, 5, "iter-0")
+    for row in rows:
+        for text, ids in zip(row.responses, row.token_ids, strict=True):
+            assert text == tokenizer.decode([number for number in ids if number not in stops])
+    assert {reason for row in rows for reason in row.finish_reasons} >= {"stop"}
+    assert not any("<" in text for row in rows for text in row.responses)  # no marker of a turn
+
+
+def test_logprobs_are_those_of_a_transformers_forward_pass(
+    engine: VLLMGenerator, playground: Playground, prompts: list[Prompt]
+) -> None:
+    assert mismatch(str(playground.policy), engine.generate(prompts, 5, "iter-0")) < NATS_A_TOKEN
+
+
+def test_another_snapshot_than_asked_for_is_refused(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    with pytest.raises(SnapshotMismatch, match="holds iter-0, the work asks for iter-7"):
+        engine.generate(prompts[:1], 2, "iter-7")
+
+
+def test_a_published_policy_loaded_in_place_gives_its_own_logprobs(
+    engine: VLLMGenerator, playground: Playground, prompts: list[Prompt], tmp_path: Path
+) -> None:
+    network = AutoModelForCausalLM.from_pretrained(playground.policy, dtype=torch.bfloat16)
+    torch.manual_seed(0)
+    changed = {name: (p + 0.02 * torch.randn_like(p)).detach() for name, p in network.named_parameters()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in changed.items()}
+    snapshot = publish(
+        tmp_path / "policy", 1, shapes, torch.bfloat16, changed.items(), str(playground.policy), "", shard_bytes=100_000
+    )
+    old = engine.generate(prompts, 5, "iter-0")
+    engine.load(snapshot)
+    new = engine.generate(prompts, 5, "iter-1")
+
+    assert engine.snapshot == snapshot
+    assert len(list((tmp_path / "policy").glob("*.safetensors"))) > 1
+    assert mismatch(snapshot.uri, new) < NATS_A_TOKEN
+    assert mismatch(snapshot.uri, old) > 10 * NATS_A_TOKEN  # the change shows, so the agreement above means something
+
+
+def answers(pieces: list[TokenDelta]) -> dict[int, list[TokenDelta]]:
+    return {index: [piece for piece in pieces if piece.index == index] for index in sorted({p.index for p in pieces})}
+
+
+def test_a_person_is_answered_in_pieces_while_the_run_samples(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(engine.generate, prompts, 5, engine.snapshot.name)
+        moments = list(engine.chat(ChatRequest(prompts[0].token_ids, 2, 12, 0.8, 0.95), "one"))
+    found = answers([piece for moment in moments for piece in moment])
+    assert list(found) == [0, 1] and len(run.result()) == len(prompts)
+    for pieces in found.values():
+        assert len(pieces) > 1 and 1 < sum(piece.tokens for piece in pieces) <= 12
+        assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+        assert pieces[-1].finish_reason in ("stop", "length")
+
+
+def test_who_leaves_ends_the_answer(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    # At this temperature the policy writes noise, which seldom stops by itself.
+    chat = engine.chat(ChatRequest(prompts[0].token_ids, 16, 400, 2.0, 1.0), "two")
+    next(chat)
+    engine.abort("two")
+    rest = answers([piece for moment in chat for piece in moment])
+    assert sum(piece.tokens for pieces in rest.values() for piece in pieces) < 16 * 400
+    assert not all(pieces[-1].finish_reason for pieces in rest.values())
+    engine.abort("two")  # once more does nothing
+    assert len(engine.generate(prompts[:1], 2, engine.snapshot.name)) == 1
+
+
+def test_a_question_that_does_not_fit_is_refused(engine: VLLMGenerator) -> None:
+    with pytest.raises(Exception, match="maximum context length is 536 tokens"):
+        list(engine.chat(ChatRequest([5] * 5000, 1, 4, 1.0, 1.0), "three"))

@@ -1,0 +1,190 @@
+"""One ZeRO-3 step on two workers is one plain PyTorch step; publishing gives the trained weights back."""
+
+import gc
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    get_linear_schedule_with_warmup,
+)
+
+from sppo_ray.config import Config, load_config
+from sppo_ray.loss import sppo_loss, token_logprobs
+from sppo_ray.records import Pair, Response
+from sppo_ray.training.batching import Row, micro_batches
+from tests.conftest import free_port
+
+STEPS = 5
+# Model and settings of each pair of steps. Responses of 5 to 12 tokens: a budget of 23 gives the two workers 4 and 2 passes.
+CASES = {
+    "a pair a pass": ("gemma2", ["training.micro_batch_size=1"]),
+    "budget of tokens": ("gemma2", ["training.micro_batch_tokens=23", "training.gradient_checkpointing=true"]),
+    "restarted": ("gemma2", ["training.micro_batch_size=2"]),  # from a checkpoint, between the steps
+    "untied head": ("llama", ["training.micro_batch_size=3"]),
+}
+
+
+def a_pair(number: int) -> Pair:
+    chance = torch.Generator().manual_seed(number)
+
+    def response(length: int, win_rate: float) -> Response:
+        ids = torch.randint(3, 64, (length,), generator=chance).tolist()
+        return Response(ids, [-4.0 - 0.01 * n for n in range(length)], win_rate)
+
+    prompt = torch.randint(3, 64, (2 + number % 3,), generator=chance).tolist()
+    return Pair(f"p{number}", prompt, response(3 + number, 0.9), response(7 - number, 0.2))
+
+
+PAIRS = [a_pair(number) for number in range(5)]
+FILLER = Pair("", [0], Response([0], [0.0], 0.5), Response([0], [0.0], 0.5), weight=0.0)
+
+
+def configuration(case: str) -> Config:
+    return load_config(
+        overrides=[
+            "policy.dtype=float32",
+            "training.batch_size=6",
+            "training.micro_batch_size=8",
+            "training.learning_rate=1e-4",  # RMSprop turns rounding into a step wherever a gradient is near 0
+            "training.reference_tolerance=100",
+            *CASES[case][1],
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two tiny models: soft-capped with a tied head, and not capped with a head of its own."""
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 16, "initializer_range": 0.1,
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("models")
+    gemma2 = Gemma2Config(**shape, query_pre_attn_scalar=16, sliding_window=8, final_logit_softcapping=5.0)
+    Gemma2ForCausalLM(gemma2).save_pretrained(folder / "gemma2")
+    LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=False)).save_pretrained(folder / "llama")
+    return folder
+
+
+def plain_steps(model: Path, config: Config, count: int) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """The same steps in one process with PyTorch alone: every response on its own, no padding, no sharding."""
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, alpha=0.99, eps=1e-8)
+    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(0.1 * STEPS), STEPS)
+    numbers = []
+    for _ in range(count):
+        loss = torch.zeros(())
+        for pair in PAIRS:
+            for response in (pair.chosen, pair.rejected):
+                ids = torch.tensor([pair.prompt_token_ids + response.token_ids])
+                scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(pair.prompt_token_ids) :]
+                log_ratio = scored.sum() - sum(response.reference_logprobs)
+                loss = loss + sppo_loss(log_ratio, torch.tensor(response.win_rate), eta=config.training.eta)
+        loss = loss / len(PAIRS)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.training.max_grad_norm)
+        numbers.append({"loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": schedule.get_last_lr()[0]})
+        optimizer.step()
+        schedule.step()
+    return dict(network.named_parameters()), numbers
+
+
+def zero_steps(rank: int, port: int, models: str, out: str) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    from sppo_ray.training.policy import TrainablePolicy
+
+    share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]  # five pairs in a batch of six: uneven on purpose
+    left = []
+    for case, (name, _) in CASES.items():
+        config, model = configuration(case), f"{models}/{name}"
+        policy = TrainablePolicy(config, model, STEPS, torch.device("cpu"))
+        own = policy.recompute(share)
+        numbers = [policy.step(share).row()]
+        if case == "restarted":  # the second step is one of another process's engine
+            policy.save(Path(out) / "checkpoint", numbers)
+            policy.close()
+            policy = TrainablePolicy(config, model, STEPS, torch.device("cpu"))
+            numbers = policy.restore(Path(out) / "checkpoint")
+        numbers.append(policy.step(share).row())
+        if rank == 1:
+            policy.assist()
+        else:
+            weights = dict(policy.gather())
+            torch.save({"weights": weights, "numbers": numbers, "own": own}, Path(out) / f"{case}.pt")
+        policy.close()
+        left.append(held_bytes())
+    if rank == 0:
+        torch.save(left, Path(out) / "left.pt")
+
+
+def held_bytes() -> int:
+    """Of all tensors of this process that Python knows."""
+    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+@pytest.fixture(scope="module")
+def two_workers(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of two workers under ZeRO-3, for each case."""
+    folder = tmp_path_factory.mktemp("zero")
+    mp.spawn(zero_steps, (free_port(), str(models), str(folder)), nprocs=2)
+    return folder
+
+
+def test_a_closed_policy_leaves_its_memory_to_the_next(models: Path, two_workers: Path) -> None:
+    left = torch.load(two_workers / "left.pt")
+    weights = sum(file.stat().st_size for file in (models / "gemma2").glob("*.safetensors"))
+    # Held, each policy would add its share of weights, master weights, optimizer states and gradients: twice the file.
+    # What a restored one has from its checkpoint stays: it happens once in a process.
+    first, second, restored, last = left
+    assert second - first < 0.2 * weights and last - restored < 0.2 * weights
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_zero_steps_on_two_workers_are_plain_steps(models: Path, two_workers: Path, case: str) -> None:
+    expected, plain = plain_steps(models / CASES[case][0], configuration(case), count=2)
+    result = torch.load(two_workers / f"{case}.pt", weights_only=False)
+
+    for row, want in zip(result["numbers"], plain, strict=True):
+        assert row["pairs"] == 5
+        assert row["loss"] == pytest.approx(want["loss"], rel=1e-5)
+        assert row["gradient_norm"] == pytest.approx(want["gradient_norm"], rel=1e-5)
+        assert row["learning_rate"] == pytest.approx(want["learning_rate"], rel=1e-9)
+    assert set(result["weights"]) == set(expected)
+    for name, tensor in result["weights"].items():
+        want_tensor = expected[name].detach()
+        assert (tensor - want_tensor).norm() <= 1e-5 * want_tensor.norm(), name
+
+
+@pytest.mark.parametrize("case", ["a pair a pass", "untied head"])
+def test_a_recomputed_reference_is_the_policys_own(models: Path, two_workers: Path, case: str) -> None:
+    model = models / CASES[case][0]
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    own = torch.load(two_workers / f"{case}.pt", weights_only=False)["own"]
+    for before, after in zip(PAIRS[:3], own, strict=True):
+        ids = torch.tensor([before.prompt_token_ids + before.rejected.token_ids])
+        scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(before.prompt_token_ids) :]
+        assert after.rejected.reference_logprobs == pytest.approx(scored.tolist(), abs=1e-5)
+        assert after.rejected.token_ids == before.rejected.token_ids
+
+
+def test_micro_batches_go_from_long_to_short_under_the_budget() -> None:
+    share = [Row([1], Response([2] * (length - 1), [], 0.5), 1.0, 1) for length in (3, 9, 2, 4, 4)]
+    cut = [[len(row) for row in group] for group in micro_batches(share, tokens=8, most=8)]
+    assert cut == [[9], [4, 4], [3, 2]]
+    assert [len(group) for group in micro_batches(share, tokens=100, most=2)] == [2, 2, 1]
