@@ -14,6 +14,11 @@ from sppo_ray import playground as world
 from sppo_ray.playground import Playground
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """vLLM's engines first: once numba is loaded into a process, vLLM 0.32 fails while it looks through all modules."""
+    items.sort(key=lambda item: "tests/sampling/" not in str(item.path))
+
+
 @pytest.fixture(scope="session")
 def playground() -> Playground:
     """The built-in world, built once and cached as for users."""

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
-from sppo_ray.config import Pool as Settings
+from sppo_ray.config import PoolSettings
 from sppo_ray.errors import BlockFailed, ConfigError, EngineFailed, PoolAsleep, RunFailed
 from sppo_ray.records import Snapshot
 from sppo_ray.reporting import MemberState, MemberStatus, Outage, PoolStatus
@@ -51,7 +51,7 @@ class Pool:
     """
 
     def __init__(
-        self, name: str, start: Callable[[str], Any], settings: Settings, room: Callable[[], int] | None = None
+        self, name: str, start: Callable[[str], Any], settings: PoolSettings, room: Callable[[], int] | None = None
     ) -> None:
         self._name = name
         self._start = start

@@ -6,16 +6,23 @@ that names the key and the remedy.
 
 from sppo_ray.config.reading import load_config, recipe_names
 from sppo_ray.config.show import resolved
-from sppo_ray.config.tree import MOST_CHATS, Config, Judge, Policy, Pool, PromptSource, Training
+from sppo_ray.config.tree import (
+    MOST_CHATS,
+    Config,
+    JudgeSettings,
+    PolicySettings,
+    PoolSettings,
+    PromptSource,
+    TrainingSettings,
+)
 
 __all__ = [
     "MOST_CHATS",
     "Config",
-    "Judge",
-    "Policy",
-    "Pool",
+    "JudgeSettings",
+    "PolicySettings",
+    "PoolSettings",
     "PromptSource",
-    "Training",
     "load_config",
     "recipe_names",
     "resolved",

@@ -1,6 +1,7 @@
-"""The tree of settings: every key with its type, default, meaning and limits.
+"""The tree of settings: every key with its type, default, limits and meaning.
 
 In: a mapping. Out: a frozen `Config`, or pydantic's errors, which `reading` turns into messages for people.
+A key's docstring is its meaning in the configuration reference; units are part of it.
 """
 
 from typing import Annotated, Literal
@@ -11,135 +12,212 @@ from sppo_ray.preference import Estimator, LossName
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+NotNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Labels = dict[str, str]  # of the nodes that a role may use, as Ray's label selectors write them
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Labels = dict[str, str]
 
-
-MOST_CHATS = 32  # a generator has a thread for each
+MOST_CHATS = 32  # a generator has one thread for each
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
 
 class PromptSource(Section):
-    """Where prompts come from: `playground`, a .jsonl, .csv or .parquet file, a saved dataset's folder, or a hub name."""
+    """Where prompts come from."""
 
     source: str
-    split: str | None = None  # of a hub or saved dataset; "{iteration}" in it stands for 1, 2, 3
-    column: str | None = None  # of text or chat messages; found by its usual names when not given
-    limit: Positive | None = None  # the first n prompts after shuffling
-    skip_bad_rows: bool = False  # leave out rows without a usable prompt instead of stopping
+    """`playground`, a .jsonl, .csv or .parquet file, the folder of a saved dataset, or a dataset's name on the hub."""
+    split: str | None = None
+    """Split of a hub or saved dataset; `{iteration}` in it stands for 1, 2, 3."""
+    column: str | None = None
+    """Column of text or chat messages; found by its usual names if not set."""
+    limit: Positive | None = None
+    """Use only the first n prompts after shuffling."""
+    skip_bad_rows: bool = False
+    """Skip rows without a usable prompt instead of refusing the source."""
 
 
-class Policy(Section):
-    model: str  # a Hugging Face folder or hub name, or `playground`
+class PolicySettings(Section):
+    """The language model that is trained."""
+
+    model: str
+    """Hugging Face model folder or hub name, or `playground`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"  # in the trainer; soft-capping needs eager
-    max_length: Positive = 1024  # prompt and response, tokens
-    max_prompt_length: Positive = 512  # the end of a longer prompt is kept
+    """Precision of the weights in generators and in forward and backward passes; the optimizer keeps float32."""
+    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
+    """Attention implementation in the trainer; logit soft-capping (Gemma 2) needs `eager`."""
+    max_length: Positive = 1024
+    """Prompt and response together, in tokens, as trained."""
+    max_prompt_length: Positive = 512
+    """Tokens of a prompt; a longer prompt keeps its end."""
     trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
 
 
-class Generation(Section):
+class GenerationSettings(Section):
+    """How responses are sampled."""
+
     candidates: int = 5
+    """Responses per prompt (K in the paper)."""
     temperature: PositiveFloat = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Sampling temperature."""
+    top_p: PositiveShare = 1.0
+    """Nucleus sampling: probability mass of the tokens that are sampled from."""
     max_new_tokens: Positive = 2048
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Longest response, in tokens."""
+    gpu_memory_utilization: PositiveShare = 0.9
+    """Share of a GPU's memory that a vLLM engine may use."""
     tensor_parallel: Positive = 1
+    """GPUs per generator, over which vLLM splits the weights."""
 
 
-class Judge(Section):
-    model: str  # a PairRM folder or hub name, or `playground`
+class JudgeSettings(Section):
+    """What compares the responses, and how its comparisons become win rates."""
+
+    model: str
+    """A PairRM folder or hub name, or `playground`."""
     estimator: Estimator = "pairwise"
+    """How comparisons become win rates: `pairwise` as in the paper, `pooled` as in the authors' release."""
     temperature: PositiveFloat = 1.0
-    source_max_length: Positive = 1224  # tokens of the prompt
-    candidate_max_length: Positive = 412  # tokens of each response
-    batch_tokens: Positive = 32768  # of one forward pass, padding included
+    """Divides the comparison logits before the sigmoid: 1 as published, 2 for PairRM's calibrated probabilities."""
+    source_max_length: Positive = 1224
+    """Tokens of the prompt that the judge reads."""
+    candidate_max_length: Positive = 412
+    """Tokens of each response that the judge reads; what a short prompt leaves free is added."""
+    batch_tokens: Positive = 32768
+    """Tokens per forward pass of the judge, padding included."""
 
 
-class Training(Section):
+class TrainingSettings(Section):
+    """The regression of the policy's log-ratios to the win rates."""
+
     loss: LossName = "sppo"
+    """Objective: `sppo` as in the paper; `sppo_single` and `sppo_hard` are variants of the release and of TRL."""
     eta: PositiveFloat = 1000.0
+    """Scale of the targets: eta (win rate - 1/2), in nats."""
     learning_rate: PositiveFloat = 5e-7
+    """Peak learning rate; it falls linearly to 0 in each iteration."""
     warmup_ratio: Share = 0.1
+    """Share of an iteration's steps in which the learning rate rises linearly."""
     max_grad_norm: PositiveFloat = 1.0
-    batch_size: Positive = 64  # pairs an optimizer step, over all workers
-    micro_batch_size: Positive = 8  # pairs a forward pass at most, on one worker
-    micro_batch_tokens: Positive = 8192  # a forward pass at most, on one worker, padding included
+    """Gradient norm above which gradients are scaled down."""
+    batch_size: Positive = 64
+    """Pairs per optimizer step, over all workers."""
+    micro_batch_size: Positive = 8
+    """Most pairs per forward pass on one worker."""
+    micro_batch_tokens: Positive = 8192
+    """Most tokens per forward pass on one worker, padding included."""
     epochs: Positive = 1
+    """Passes over the pairs of an iteration."""
     gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     reference: Literal["sampled", "recompute"] = "sampled"
-    # Nats a token, mean over the first batch of an iteration: two bfloat16 engines differ by about 0.01, other weights by 0.1.
+    """Where log pi_t comes from: recorded while sampling, or recomputed by the trainer before its first step."""
     reference_tolerance: PositiveFloat = 3e-2
-    checkpoint_steps: Positive = 50  # optimizer steps between checkpoints, which a restarted trainer goes on from
-    # Restarts of a trainer, for each iteration that it has before it, until the run fails.
-    max_failures: Annotated[int, Field(ge=0)] = 3
+    """Mean difference between the sampler's and the trainer's log-probabilities, in nats per token, that stops the run."""
+    checkpoint_steps: Positive = 50
+    """Optimizer steps between checkpoints, from which a restarted trainer continues."""
+    max_failures: NotNegative = 3
+    """Trainer restarts per iteration before the run fails."""
     workers: Positive = 8
-    cpus: PositiveFloat = 1.0  # a worker
-    gpus: float = 1.0  # a worker
+    """Train workers, over which ZeRO-3 shards the policy."""
+    cpus: NotNegativeFloat = 1.0
+    """CPUs per worker."""
+    gpus: NotNegativeFloat = 1.0
+    """GPUs per worker; a fraction shares a GPU with an engine."""
     labels: Labels = {}
+    """Labels of the nodes that workers may run on, as Ray's label selectors write them."""
 
 
-class Pool(Section):
-    """A pool of engine actors: starts at `min`, grows to `max` as the cluster has room."""
+class PoolSettings(Section):
+    """A pool of engine actors: it starts at `min` and grows to `max` as the cluster has room."""
 
     min: Positive = 1
+    """Actors to start with."""
     max: Positive = 1
-    cpus: float = 1.0  # an actor
-    gpus: float = 1.0  # an actor; a generator takes generation.tensor_parallel times as many
+    """Most actors."""
+    cpus: NotNegativeFloat = 1.0
+    """CPUs per actor."""
+    gpus: NotNegativeFloat = 1.0
+    """GPUs per actor; a generator takes generation.tensor_parallel times as many."""
     labels: Labels = {}
-    blocks: Positive = 2  # in flight on one actor, so that its engine never runs dry
-    shrink_idle: bool = False  # back to `min` while there is nothing for the pool to do
-    hang_seconds: PositiveFloat = 1800.0  # an actor that takes longer to start or for a block is killed and replaced
-    tries: Positive = 3  # of a block, and then of each of its prompts, before a prompt is set aside
+    """Labels of the nodes that actors may run on, as Ray's label selectors write them."""
+    blocks: Positive = 2
+    """Blocks in flight per actor, so that its engine never runs dry."""
+    shrink_idle: bool = False
+    """Shrink to `min` while the pool has nothing to do."""
+    hang_seconds: PositiveFloat = 1800.0
+    """Seconds for a start or a block after which an actor is killed and replaced."""
+    tries: Positive = 3
+    """Attempts per block, then per prompt of it, before a prompt is set aside."""
 
 
-class Evaluation(Section):
-    prompts: PromptSource | None = None  # held-out prompts of their own
-    held_out: int = 0  # without `prompts`: this many are set apart from the training prompts
-    responses: Positive = 1  # a prompt
+class EvaluationSettings(Section):
+    """Held-out prompts, answered after each iteration and never trained on."""
+
+    prompts: PromptSource | None = None
+    """A source of held-out prompts of its own."""
+    held_out: NotNegative = 0
+    """Without `prompts`: set apart this many of the training prompts."""
+    responses: Positive = 1
+    """Responses per held-out prompt."""
 
 
-class Storage(Section):
-    """What of a run is kept; the policy in use always is."""
+class StorageSettings(Section):
+    """What is kept of a run; the policy in use always is."""
 
-    keep_snapshots: Positive | None = None  # the last n published policies; all when not given
-    keep_checkpoints: Positive = 1  # of the iteration that trains
+    keep_snapshots: Positive | None = None
+    """Published policies to keep, the newest first; all if not set."""
+    keep_checkpoints: Positive = 1
+    """Checkpoints to keep of the iteration in training."""
 
 
-class Gateway(Section):
-    """The service of a run: HTTP API, page and chat. Its token is printed once, when the run starts."""
+class GatewaySettings(Section):
+    """The HTTP service of a run: API, page and chat."""
 
-    host: str = "127.0.0.1"  # 0.0.0.0 for other machines, which then reach it without encryption
-    port: Annotated[int, Field(ge=0, le=65535)] = 0  # 0 is any that is free
-    # Answers to people that are sampled at once; who asks for more waits.
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for other machines, which then reach it without encryption."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port; 0 picks a free one."""
     chats: Annotated[int, Field(gt=0, le=MOST_CHATS)] = 16
+    """Chat requests that are answered at once; more wait."""
 
 
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 class Config(Section):
+    """A run."""
+
     recipe: str
+    """Name of the recipe, for reports and model cards."""
     seed: int = 42
+    """Seed of shuffling, sampling and bootstrap intervals."""
     iterations: Positive = 3
-    block: Positive = 32  # prompts that are sampled, judged and stored together
+    """Iterations; after each the new policy becomes sampler and reference."""
+    block: Positive = 32
+    """Prompts that are sampled, judged and stored together."""
     prompts: PromptSource
-    policy: Policy
-    generation: Generation
-    judge: Judge
-    training: Training
-    evaluation: Evaluation = Evaluation()
-    # disaggregated: engines and trainer side by side, each on its own devices. colocated: the same devices in turn.
+    policy: PolicySettings
+    generation: GenerationSettings
+    judge: JudgeSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings = EvaluationSettings()
     placement: Literal["disaggregated", "colocated"] = "disaggregated"
-    max_set_aside: Share = 0.01  # of an iteration's prompts that engines fail on; more end the run
-    generators: Pool = Pool()
-    rankers: Pool = Pool()
-    storage: Storage = Storage()
-    gateway: Gateway = Gateway()
+    """`disaggregated`: engines and trainer side by side, each on its own devices; `colocated`: in turn on the same ones."""
+    max_set_aside: Share = 0.01
+    """Share of an iteration's prompts that may fail on every engine before the run ends."""
+    generators: PoolSettings = PoolSettings()
+    """The pool of vLLM engines."""
+    rankers: PoolSettings = PoolSettings()
+    """The pool of judges."""
+    storage: StorageSettings = StorageSettings()
+    gateway: GatewaySettings = GatewaySettings()
     trackers: list[Tracker] = ["tensorboard"]
+    """Experiment trackers that also receive the numbers of the run."""
 
     @property
     def generator_gpus(self) -> float:
@@ -168,7 +246,7 @@ class Config(Section):
                 "cannot share evenly: make it a multiple of training.workers"
             )
         for name in ("generators", "rankers"):
-            pool: Pool = getattr(self, name)
+            pool: PoolSettings = getattr(self, name)
             if pool.max < pool.min:
                 raise ValueError(f"{name}.max is {pool.max}, below {name}.min = {pool.min}: raise it")
         return self

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sppo_ray.config import Judge as JudgeSettings
+from sppo_ray.config import JudgeSettings
 from sppo_ray.preference import select_pair
 from sppo_ray.records import Candidates
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sppo_ray.config import Config, Judge
+from sppo_ray.config import Config, JudgeSettings
 from sppo_ray.preference import preference_probabilities, select_pair, target_win_rates, win_rates
 from sppo_ray.records import Candidates, Judged, Pair, Response
 
 
 def judged_rows(
-    rows: Sequence[Candidates], comparisons: NDArray[np.float32], truncated: NDArray[np.float32], judge: Judge
+    rows: Sequence[Candidates], comparisons: NDArray[np.float32], truncated: NDArray[np.float32], judge: JudgeSettings
 ) -> list[Judged]:
     """What follows from the comparisons (N, K, K) of N prompts: win rates, chosen and rejected. truncated: (N,) shares."""
     how = judge.estimator, judge.temperature

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from sppo_ray.config import Config, Policy, PromptSource
+from sppo_ray.config import Config, PolicySettings, PromptSource
 from sppo_ray.errors import ClusterError, ConfigError, ModelError
 from sppo_ray.evaluation import Rule
 from sppo_ray.judging import check_checkpoint
@@ -157,7 +157,7 @@ def _build_playground(config: Config, say: Callable[[str], None]) -> tuple[Confi
     return config.model_copy(update=update), playground.rule_score
 
 
-def model_facts(policy: Policy) -> tuple[int, Any]:
+def model_facts(policy: PolicySettings) -> tuple[int, Any]:
     """The policy's context in tokens, and the eos ids of its generation config."""
     from transformers import AutoConfig, GenerationConfig
 

@@ -14,8 +14,7 @@ from actors.engines import Pool, generator, ranker
 from actors.run.blocks import Stages
 from actors.run.board import Board
 from actors.run.pipeline import score, training_pairs
-from sppo_ray.config import Pool as Settings
-from sppo_ray.config import load_config
+from sppo_ray.config import PoolSettings, load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.preference import win_rates
 from sppo_ray.records import Candidates, Prompt, Snapshot
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 BASE = Snapshot(0, "base")
 CONFIG = load_config(overrides=["block=4", "generators.cpus=0.1", "rankers.cpus=0.1"])
-POOL = Settings()
+POOL = PoolSettings()
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [1, 2, number]) for number in range(10)]
 
 

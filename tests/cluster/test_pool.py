@@ -14,8 +14,7 @@ import ray
 
 from actors.engines import Pool, generator
 from actors.run.blocks import Stages, sample_block
-from sppo_ray.config import Pool as Settings
-from sppo_ray.config import load_config
+from sppo_ray.config import PoolSettings, load_config
 from sppo_ray.errors import ConfigError, PoolAsleep, RunFailed
 from sppo_ray.fakes import FakeGenerator
 from sppo_ray.records import Candidates, Prompt, Snapshot
@@ -29,7 +28,7 @@ PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [1, number]) for number in r
 
 
 def open_pool(ledger: Ledger, build: Any, size: int = 2, least: int | None = None, **settings: Any) -> Any:
-    pool_settings = Settings(min=least or size, max=size, **settings)
+    pool_settings = PoolSettings(min=least or size, max=size, **settings)
     pool = Pool.remote("generator", partial(generator.start, CONFIG, build, ledger), pool_settings)
     ray.get(pool.open.remote(BASE))
     return pool

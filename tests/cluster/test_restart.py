@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 
 from actors.engines import Pool, generator, ranker
 from actors.run.coordinator import Coordinator
-from sppo_ray.config import Config, load_config
-from sppo_ray.config import Pool as Settings
+from sppo_ray.config import Config, PoolSettings, load_config
 from sppo_ray.errors import ReferenceMismatch, RunStopped
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.playground import Playground
@@ -21,7 +20,7 @@ from sppo_ray.run_folder import Ledger
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
-POOL = Settings()
+POOL = PoolSettings()
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number % 50]) for number in range(250)]
 CONFIG = load_config(
     overrides=[

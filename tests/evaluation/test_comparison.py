@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from jobs import evaluate
-from sppo_ray.config import Judge, load_config
+from sppo_ray.config import JudgeSettings, load_config
 from sppo_ray.errors import ModelError, PromptError, RunFolderError
 from sppo_ray.evaluation import against_first, align, best_of, duels, mean_characters, rule_wins, win_rate, wins
 from sppo_ray.preparation.evaluation import EvaluationSetup, find_snapshot, held_out_prompts, stored_answers
@@ -57,7 +57,7 @@ def test_mean_characters():
 def test_best_of_n_is_the_highest_win_rate():
     logits = np.zeros((2, 3, 3))
     logits[0, 2] = [4.0, 4.0, 0.0]  # the third wins on the left against both others
-    chosen = best_of(logits, Judge(model="any"))
+    chosen = best_of(logits, JudgeSettings(model="any"))
     np.testing.assert_array_equal(chosen, [2, 0])  # all even: the first
     np.testing.assert_array_equal(against_first(logits, chosen), [1.0, 0.5])
 

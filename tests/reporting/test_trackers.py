@@ -76,7 +76,7 @@ def test_trackio_in_a_local_folder(tmp_path):
     """In a process of its own: Trackio reads its folder from the environment when it is imported."""
     script = (
         "import sys; from pathlib import Path; from sppo_ray.config import load_config; "
-        "from sppo_ray.trackers import Trackers; "
+        "from sppo_ray.reporting.trackers import Trackers; "
         "found = Trackers(load_config(overrides=['trackers=[trackio]']), Path(sys.argv[1])); "
         "found.log(7, {'train/loss': 2.5}); found.close()"
     )
