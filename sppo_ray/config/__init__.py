@@ -13,7 +13,6 @@ from sppo_ray.config.tree import (
     PolicySettings,
     PoolSettings,
     PromptSource,
-    TrainingSettings,
 )
 
 __all__ = [
