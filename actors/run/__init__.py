@@ -4,4 +4,4 @@ In: pools, a ledger with the prompts. Out: published snapshots and reports. Noth
 torch, which the other actors do without.
 """
 
-__all__ = ["blocks", "board", "coordinator", "evaluation", "pipeline", "trainer"]
+__all__ = ["board", "coordinator", "evaluation", "pairs", "scoring", "trainer"]

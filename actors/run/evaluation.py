@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.run.blocks import Stages, sample_block
+from actors.run.scoring import EnginePools, sample_block
 from sppo_ray.errors import BlockFailed
 from sppo_ray.evaluation import Rule, align, rule_wins, win_rate, wins
 from sppo_ray.records import Candidates, Snapshot
@@ -19,29 +19,33 @@ from sppo_ray.run_folder import HELD_OUT
 log = logging.getLogger(__name__)
 
 
-async def sample_held_out(stages: Stages, iteration: int, snapshot: Snapshot) -> None:
-    """Have a snapshot answer every held-out prompt; blocks that the ledger has are kept."""
-    ledger, config = stages.ledger, stages.config
+async def sample_held_out(pools: EnginePools, iteration: int, snapshot: Snapshot) -> None:
+    """Sample a snapshot's responses to every held-out prompt; blocks that the ledger has are kept.
+
+    A prompt that fails on every engine is left out of the comparisons; it does not end the run.
+    """
+    ledger, config = pools.ledger, pools.config
     prompts = ledger.prompts(0)
     calls = []
     for block, start in enumerate(range(0, len(prompts), config.block)):
         path = ledger.block(Candidates, iteration, block, HELD_OUT)
         if not ledger.has(path):
             part = prompts[start : start + config.block]
-            calls.append(sample_block(stages, iteration, path, part, config.evaluation.responses, snapshot.name))
-    await asyncio.gather(*calls)
+            calls.append(sample_block(pools, path, part, config.evaluation.responses, snapshot.name))
+    for failed in [prompt for prompts in await asyncio.gather(*calls) for prompt in prompts]:
+        log.warning("held-out prompt %s is not evaluated in iteration %d: %s", failed.prompt_id, iteration, failed.why)
 
 
-async def compare_held_out(stages: Stages, iteration: int, rule: Rule | None) -> dict[str, Any]:
-    """Win rates of an iteration's snapshot against the base and the one before, and lengths, for the report."""
-    new = stages.ledger.held_out(iteration)
+async def compare_held_out(pools: EnginePools, iteration: int, rule: Rule | None) -> dict[str, Any]:
+    """Win rates of an iteration's snapshot against the base and the previous one, and lengths, for the report."""
+    new = pools.ledger.held_out(iteration)
     if not new:
         return {}
-    base = stages.ledger.held_out(0)
-    against_base = await judge(stages, new, base)
-    # The one before the first iteration is the base: one comparison says both.
+    base = pools.ledger.held_out(0)
+    against_base = await judge(pools, new, base)
+    # The snapshot before the first iteration is the base: one comparison serves both.
     before = iteration - 1
-    against_previous = await judge(stages, new, stages.ledger.held_out(before)) if before else against_base
+    against_previous = await judge(pools, new, pools.ledger.held_out(before)) if before else against_base
     result: dict[str, Any] = {"mean_response_tokens": mean_tokens(new)}
     for name, rate in (("base", against_base), ("previous", against_previous)):
         result |= {f"win_rate_vs_{name}": rate["win_rate"], f"win_rate_vs_{name}_interval": rate["interval"]}
@@ -50,35 +54,35 @@ async def compare_held_out(stages: Stages, iteration: int, rule: Rule | None) ->
     return result
 
 
-async def judge(stages: Stages, new: list[Candidates], old: list[Candidates]) -> dict[str, Any]:
-    """Win rate of one list of answers against another to the same prompts: the n-th against the n-th, in both orders."""
-    new, old = align(new, old)  # a prompt that one of them has no answers to was set aside
+async def judge(pools: EnginePools, new: list[Candidates], old: list[Candidates]) -> dict[str, Any]:
+    """Win rate of one list of responses against another to the same prompts: the n-th against the n-th, in both orders."""
+    new, old = align(new, old)  # a prompt that one of them has no responses to was set aside
+    if not new:
+        return {"win_rate": None, "interval": None}
     calls = []
-    for start in range(0, len(new), stages.config.block):
-        both = list(
-            zip(new[start : start + stages.config.block], old[start : start + stages.config.block], strict=True)
-        )
+    for start in range(0, len(new), pools.config.block):
+        both = list(zip(new[start : start + pools.config.block], old[start : start + pools.config.block], strict=True))
         duels = [
             (a.prompt, [mine, other]) for a, b in both for mine, other in zip(a.responses, b.responses, strict=True)
         ]
         prompts, candidates = map(list, zip(*duels, strict=True))
-        calls.append(_compare(stages, prompts, candidates))
+        calls.append(_compare(pools, prompts, candidates))
     parts = await asyncio.gather(*calls)
     per_prompt = [row for part in parts for row in wins(part).reshape(-1, len(new[0].responses)).mean(axis=1)]
-    return win_rate(per_prompt, seed=stages.config.seed)
+    return win_rate(per_prompt, seed=pools.config.seed)
 
 
-async def _compare(stages: Stages, prompts: list[str], candidates: list[list[str]]) -> NDArray[np.float32]:
-    """Logits (N, 2, 2) of N duels; one that no judge can do is a tie."""
+async def _compare(pools: EnginePools, prompts: list[str], candidates: list[list[str]]) -> NDArray[np.float32]:
+    """Logits (N, 2, 2) of N duels; one that fails on every judge counts as a tie."""
     try:
-        logits = await stages.rankers.call.remote("compare", prompts, candidates)
+        logits = await pools.rankers.call.remote("compare", prompts, candidates)
     except BlockFailed:
         if len(prompts) == 1:
-            log.warning("no judge can compare the answers to %r: counted as a tie", prompts[0])
+            log.warning("no judge can compare the responses to %r: counted as a tie", prompts[0])
             return np.zeros((1, 2, 2), dtype=np.float32)
         logits = np.concatenate(
             [
-                await _compare(stages, *pair)
+                await _compare(pools, *pair)
                 for pair in zip([[p] for p in prompts], [[c] for c in candidates], strict=True)
             ]
         )

@@ -32,7 +32,7 @@ from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_pl
 from ray.util.state import list_placement_groups
 
 from actors.cluster.placement import trainer_scaling
-from actors.run.pipeline import share_size, steps_an_epoch
+from actors.run.pairs import share_size, steps_per_epoch
 from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.records import Pair, Snapshot, from_table
@@ -60,7 +60,7 @@ class Job:
 
     def steps(self, iteration: int) -> int:
         """Optimizer steps of an iteration."""
-        return self.config.training.epochs * steps_an_epoch(self.config, len(self.ledger.prompts(iteration)))
+        return self.config.training.epochs * steps_per_epoch(self.config, len(self.ledger.prompts(iteration)))
 
 
 def fit(job: Job, pairs: dict[int, Dataset]) -> None:
@@ -172,14 +172,14 @@ def _train(job: Job, iteration: int) -> bool:
     log = _restore(policy, iteration)
     for pairs in itertools.islice(batches, policy.steps_done, None):
         if not ray.get(job.coordinator.may_step.remote(policy.steps_done + 1)):
-            _checkpoint(job.ledger, policy, iteration, log)
+            _checkpoint(job, policy, iteration, log)
             return False
         numbers = policy.step(pairs)
         log.append(numbers.row())
         if _first():
             job.coordinator.trained.remote(numbers, sum(row["pairs"] for row in log))
         if policy.steps_done % job.config.training.checkpoint_steps == 0:
-            _checkpoint(job.ledger, policy, iteration, log)
+            _checkpoint(job, policy, iteration, log)
     if _first():
         files.write_json_lines(job.ledger.training_log(iteration), log)
     _publish(job, iteration, policy, reference)
@@ -197,18 +197,22 @@ def _restore(policy: Any, iteration: int) -> list[dict[str, Any]]:
     return log
 
 
-def _checkpoint(ledger: Ledger, policy: Any, iteration: int, log: list[dict[str, Any]]) -> None:
+def _checkpoint(job: Job, policy: Any, iteration: int, log: list[dict[str, Any]]) -> None:
     """Write a checkpoint, every worker its part, and have Ray Train take note of it.
 
     Straight into the run's folder: a checkpoint of a large model is not to pass through a disk of the node first.
     """
     home = Path(ray.train.get_context().get_storage().experiment_fs_path)
-    with reporting(ledger.root / CHECKPOINTS):
-        if not remote(ledger.root):
+    if _first():
+        job.coordinator.saving.remote(True)
+    with reporting(job.ledger.root / CHECKPOINTS):
+        if not remote(job.ledger.root):
             _write_checkpoint(policy, home / f"iter-{iteration}-step-{policy.steps_done}", iteration, log)
-            return
-        with tempfile.TemporaryDirectory() as scratch:
-            _write_checkpoint(policy, Path(scratch), iteration, log, CheckpointUploadMode.SYNC)
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                _write_checkpoint(policy, Path(scratch), iteration, log, CheckpointUploadMode.SYNC)
+    if _first():
+        job.coordinator.saving.remote(False)
 
 
 def _write_checkpoint(

@@ -45,15 +45,11 @@ class RunMetrics:
         self._run = {"run": ledger.root.name}
         self._pairs = ledger.config().generation.candidates * (ledger.config().generation.candidates - 1)
         self._metrics: dict[str, Any] = {}
-        self._counted: dict[str, int] = {}
-        self._iteration = 0
+        self._counted: dict[tuple[int, str], int] = {}  # by iteration and metric
         self._phase = ""
 
     def show(self, status: RunStatus) -> None:
         """Set every gauge and advance every counter. Call it more often than every 10 s: a gauge does not last."""
-        if status.iteration != self._iteration:
-            self._iteration = status.iteration
-            self._counted.clear()  # the stages begin anew
         self._gauge("sppo_iteration", "Iteration under way.", status.iteration)
         self._gauge("sppo_iterations", "Iterations of the run.", status.iterations)
         self._gauge("sppo_paused", "1 while the run is paused.", int(status.paused))
@@ -66,7 +62,7 @@ class RunMetrics:
         self._gauge("sppo_phase", "1 for the phase that the run is in.", 1, phase=status.phase)
         for key, name, description in STAGES:
             if key in status.stages:
-                more = self._count(name, description, status.stages[key].done)
+                more = self._count(name, description, status.iteration, status.stages[key].done)
                 if key == "judge":
                     self._add(
                         "sppo_comparisons", "Ordered pairs of responses compared by the judge.", more * self._pairs
@@ -96,10 +92,14 @@ class RunMetrics:
         if value is not None:
             self._metric(Gauge, name, description, tags).set(value, tags=self._run | tags)
 
-    def _count(self, name: str, description: str, so_far: int) -> int:
-        """Advance a counter to what the status counts so far; gives by how much."""
-        more = max(0, so_far - self._counted.get(name, 0))
-        self._counted[name] = so_far
+    def _count(self, name: str, description: str, iteration: int, so_far: int) -> int:
+        """Advance a counter to what the status counts so far in an iteration; returns by how much.
+
+        A restarted coordinator counts an iteration again from 0: what was counted before is not added twice.
+        """
+        counted = self._counted.get((iteration, name), 0)
+        more = max(0, so_far - counted)
+        self._counted[iteration, name] = counted + more
         self._add(name, description, more)
         return more
 

@@ -1,6 +1,6 @@
 """An iteration's two datasets on pools of fakes, for what is measured without a model.
 
-In: a configuration, prompts, how long a block takes. Out: `Stages` whose coordinator is a `Board` alone.
+In: a configuration, prompts, how long a block takes. Out: `EnginePools`, and a `Board` in place of the coordinator.
 """
 
 import threading
@@ -11,8 +11,8 @@ from typing import Any
 import ray
 
 from actors.engines import Pool, generator, ranker
-from actors.run.blocks import Stages
 from actors.run.board import Board
+from actors.run.scoring import EnginePools
 from sppo_ray.config import Config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.records import Candidates, Prompt, Snapshot
@@ -44,7 +44,9 @@ class SerialJudge(FakeJudge):
             return super().compare(*texts)
 
 
-def open_stages(config: Config, folder: Path, prompts: list[Prompt], sampling: float, judging: float) -> Stages:
+def open_pools(
+    config: Config, folder: Path, prompts: list[Prompt], sampling: float, judging: float
+) -> tuple[EnginePools, Any]:
     """sampling, judging: seconds that a block takes. Returns when every member serves."""
     ledger = Ledger(folder)
     ledger.write_prompts(1, prompts)
@@ -55,7 +57,7 @@ def open_stages(config: Config, folder: Path, prompts: list[Prompt], sampling: f
         Pool.remote("ranker", start_ranker, config.rankers),
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()], timeout=READY_SECONDS)
-    return Stages(config, ledger, pools[0], pools[1], ray.remote(num_cpus=0)(Board).remote())
+    return EnginePools(config, ledger, pools[0], pools[1]), ray.remote(num_cpus=0)(Board).remote()
 
 
 def some_prompts(count: int) -> list[Prompt]:

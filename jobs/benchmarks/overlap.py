@@ -5,17 +5,16 @@ In: fakes that sleep, and two readers of the training pairs that sleep a batch. 
 
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.data import ExecutionOptions
 
-from actors.run.blocks import Stages
-from actors.run.pipeline import score, share_size, training_pairs
+from actors.run.pairs import share_size, training_pairs
+from actors.run.scoring import EnginePools
 from jobs.benchmarks import Ratio, at_most, start_ray
-from jobs.benchmarks._fakes import BASE, open_stages, some_prompts
+from jobs.benchmarks._fakes import BASE, open_pools, some_prompts
 from sppo_ray.config import load_config
 
 BLOCKS, BLOCK = 30, 20
@@ -54,16 +53,13 @@ def measure(training: float) -> tuple[float, float]:
     """
     config = load_config("playground", overrides=[f"block={BLOCK}", f"training.batch_size={BLOCK}", *SETTINGS])
     prompts = some_prompts(BLOCKS * BLOCK)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
-        stages = open_stages(config, Path(folder), prompts[:BLOCK], SAMPLING, JUDGING)
-        stages.ledger.write_prompts(2, prompts)
-        board = stages.coordinator
-        scoring = thread.submit(score, stages, range(1, 3))
-        readers = start_readers(stages, [BLOCK, len(prompts)], training) if training else []
-        ray.get([board.begin.remote(1, BLOCK, BASE.name), board.judged.remote(1, 0)])
+    with tempfile.TemporaryDirectory() as folder:
+        pools, board = open_pools(config, Path(folder), prompts[:BLOCK], SAMPLING, JUDGING)
+        pools.ledger.write_prompts(2, prompts)
+        readers = start_readers(pools, board, training) if training else []
+        ray.get([board.begin.remote(1, BLOCK), board.score.remote(pools, 1, BASE.name)])
         started = time.monotonic()
-        ray.get(board.begin.remote(2, len(prompts), BASE.name))
-        scoring.result()
+        ray.get([board.begin.remote(2, len(prompts)), board.score.remote(pools, 2, BASE.name)])
         scored = time.monotonic() - started
         if training < SAMPLING:
             ray.get(readers)
@@ -71,19 +67,19 @@ def measure(training: float) -> tuple[float, float]:
             for reader in readers:
                 ray.cancel(reader, force=True)
         trained = time.monotonic() - started
-        for actor in (stages.generators, stages.rankers, board):
+        for actor in (pools.generators, pools.rankers, board):
             ray.kill(actor)
     return scored, trained
 
 
-def start_readers(stages: Stages, prompts: list[int], seconds: float) -> list[Any]:
-    """The train workers' side of iterations, as `actors.trainer.fit` sets it up, with a step that sleeps."""
-    shards = []
-    for iteration, count in enumerate(prompts, start=1):
-        dataset = training_pairs(stages, iteration, count)
+def start_readers(pools: EnginePools, board: Any, seconds: float) -> list[Any]:
+    """The train workers' side of iterations 1 and 2, as `actors.run.trainer.fit` sets it up, with a step that sleeps."""
+    config, shards = pools.config, []
+    for iteration in (1, 2):
+        dataset = training_pairs(config, pools.ledger, board, iteration)
         dataset.context.execution_options = ExecutionOptions(preserve_order=True)
-        shards.append(dataset.streaming_split(stages.config.training.workers, equal=True))
-    return [read.remote(several, share_size(stages.config), seconds) for several in zip(*shards, strict=True)]
+        shards.append(dataset.streaming_split(config.training.workers, equal=True))
+    return [read.remote(several, share_size(config), seconds) for several in zip(*shards, strict=True)]
 
 
 @ray.remote(num_cpus=0, max_retries=0)

@@ -6,15 +6,15 @@ memory a prompt.
 
 import tempfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
 
-from actors.run.pipeline import score
+from actors.run.scoring import EnginePools
 from jobs.benchmarks import Ratio, at_least, at_most, start_ray
-from jobs.benchmarks._fakes import BASE, open_stages, some_prompts
+from jobs.benchmarks._fakes import BASE, open_pools, some_prompts
 from sppo_ray.config import Config, load_config
 from sppo_ray.records import Candidates
 
@@ -22,7 +22,7 @@ SECONDS, BLOCK = 0.5, 32
 ROUNDS = 24  # blocks a generator
 SIZES = (1, 4, 16, 64)
 FEW, MANY = 1_000, 100_000
-OURS = ("ray::Pool", "ray::Board", "ray::MapWorker", "driver")  # the rest is engines and Ray itself
+OURS = ("ray::Pool", "ray::Board", "driver")  # the rest is engines and Ray itself
 
 
 def run() -> list[Ratio]:
@@ -60,22 +60,24 @@ def dispatch(size: int) -> tuple[float, Counter[str]]:
     Of an iteration after another one, in which every process has loaded what it needs.
     """
     warm, prompts = some_prompts(2 * size * BLOCK), some_prompts(size * ROUNDS * BLOCK)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
-        stages = open_stages(configure(size, BLOCK), Path(folder), warm, SECONDS, 0.0)
-        stages.ledger.write_prompts(2, prompts)
-        board = stages.coordinator
-        scoring = thread.submit(score, stages, range(1, 3))
-        ray.get([board.begin.remote(1, len(warm), BASE.name), *(board.judged.remote(1, n) for n in range(2 * size))])
+    with tempfile.TemporaryDirectory() as folder:
+        pools, board = open_pools(configure(size, BLOCK), Path(folder), warm, SECONDS, 0.0)
+        pools.ledger.write_prompts(2, prompts)
+        score(board, pools, 1, len(warm))
         before = cpu_seconds()
-        ray.get(board.begin.remote(2, len(prompts), BASE.name))
-        scoring.result()
+        score(board, pools, 2, len(prompts))
         used = cpu_seconds() - before
-        written = [path.stat().st_mtime for path in stages.ledger.blocks(Candidates, 2)]
-        for actor in (stages.generators, stages.rankers, board):
+        written = [path.stat().st_mtime for path in pools.ledger.blocks(Candidates, 2)]
+        for actor in (pools.generators, pools.rankers, board):
             ray.kill(actor)
     busy = max(written) - min(written) + SECONDS
     print(f"{size} generators: {busy:.1f} s of sampling", flush=True)
     return ROUNDS * SECONDS / busy, Counter({name: value / len(prompts) for name, value in used.items()})
+
+
+def score(board: Any, pools: EnginePools, iteration: int, prompts: int) -> None:
+    ray.get(board.begin.remote(iteration, prompts))
+    ray.get(board.score.remote(pools, iteration, BASE.name))
 
 
 def memory() -> tuple[int, float, list[int]]:
@@ -84,11 +86,11 @@ def memory() -> tuple[int, float, list[int]]:
     for count in (FEW, MANY):
         prompts = some_prompts(count)
         with tempfile.TemporaryDirectory() as folder:
-            stages = open_stages(configure(2, 100, "generation.candidates=2"), Path(folder), prompts, 0.0, 0.0)
-            ray.get(stages.coordinator.begin.remote(1, len(prompts), BASE.name))
-            score(stages, range(1, 2))
+            few = configure(2, 100, "generation.candidates=2")
+            pools, board = open_pools(few, Path(folder), prompts, 0.0, 0.0)
+            score(board, pools, 1, len(prompts))
             sizes.append(sum(p.memory_info().rss for p in processes() if name_of(p) in OURS))
-            for actor in (stages.generators, stages.rankers, stages.coordinator):
+            for actor in (pools.generators, pools.rankers, board):
                 ray.kill(actor)
     return round((sizes[1] - sizes[0]) / (MANY - FEW)), sizes[1] / sizes[0], [size >> 20 for size in sizes]
 

@@ -20,9 +20,8 @@ from typing import Any
 import ray
 
 from actors.engines import Pool, generator, ranker
-from actors.run.blocks import Stages
 from actors.run.board import Board
-from actors.run.pipeline import score
+from actors.run.scoring import EnginePools
 from jobs.benchmarks import Ratio, close_to_one
 from sppo_ray.config import Config, load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
@@ -152,16 +151,15 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
     board = ray.remote(num_cpus=0)(Board).remote()
-    scoring = threading.Thread(target=score, args=(Stages(config, ledger, pools[0], pools[1], board), range(1, 2)))
-    scoring.start()
     started = time.monotonic()
-    ray.get(board.begin.remote(1, len(prompts), BASE.name))
+    ray.get(board.begin.remote(1, len(prompts)))
+    scoring = board.score.remote(EnginePools(config, ledger, pools[0], pools[1]), 1, BASE.name)
     threading.Thread(target=kill, args=(pools[0],), daemon=True).start()
     trained = started + seconds["start_trainers"]
     for block in range(-(-len(prompts) // config.block)):
         ray.get(board.judged.remote(1, block))
         trained = max(trained, time.monotonic()) + seconds["train"]
-    scoring.join()
+    ray.get(scoring)
     for actor in (*pools, board):
         ray.kill(actor)
     return trained - started

@@ -17,14 +17,14 @@ from actors.cluster.placement import here, role_options
 from actors.cluster.preflight import preflight
 from actors.engines import generator, ranker
 from actors.engines.pools import start_pool
-from actors.run.blocks import Stages
 from actors.run.board import Board
+from actors.run.scoring import EnginePools
 from sppo_ray.config import load_config
 from sppo_ray.errors import ClusterError
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.records import Judged
 from sppo_ray.run_folder import Ledger
-from tests.cluster.test_pipeline import BASE, PROMPTS, score_all
+from tests.cluster.test_scoring import BASE, PROMPTS, score_all
 
 ROLES = [
     *("generators.gpus=1", "generators.max=3", "rankers.gpus=1", "training.gpus=1", "training.workers=2"),
@@ -49,7 +49,7 @@ def main(address: str, folder: Path) -> None:
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
     # Here, as in a run: whatever else is on a node keeps it from being let go.
     board = ray.remote(num_cpus=0)(Board).options(label_selector=here()).remote()
-    score_all(Stages(CONFIG, ledger, *pools, board))
+    score_all(EnginePools(CONFIG, ledger, *pools), board)
     roles = {name: sorted(set((folder / name).read_text().split())) for name in starts}
     most = generator_nodes(2)  # the third generator stays pending
     ray.get(pools[0].scale.remote(1))

@@ -9,7 +9,6 @@ A process of its own, because it has a Ray of its own.
 
 import json
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -21,10 +20,9 @@ from ray.cluster_utils import Cluster
 from actors.cluster.placement import here
 from actors.engines import generator, ranker, start_generators, start_rankers
 from actors.engines.pools import room, start_pool
-from actors.run.blocks import Stages
 from actors.run.board import Board
 from actors.run.coordinator import start_coordinator
-from actors.run.pipeline import score
+from actors.run.scoring import EnginePools
 from sppo_ray.config import load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.records import Judged, Prompt, Snapshot
@@ -68,10 +66,8 @@ def main(folder: Path) -> dict[str, Any]:
         ]
         ray.get([pools[0].open.remote(BASE), pools[1].open.remote()])
         board = ray.remote(num_cpus=0)(Board).options(label_selector=here()).remote()
-        ray.get(board.begin.remote(1, len(PROMPTS), "iter-0"))
-        stages = Stages(CONFIG, ledger, pools[0], pools[1], board)
-        work = threading.Thread(target=score, args=(stages, range(1, 2)))
-        work.start()
+        ray.get(board.begin.remote(1, len(PROMPTS)))
+        work = board.score.remote(EnginePools(CONFIG, ledger, pools[0], pools[1]), 1, "iter-0")
         until(lambda: ray.get(pools[0].status.remote()).members[0].load == 2)
         elsewhere = not_here()
         node = cluster.add_node(num_cpus=2)
@@ -79,7 +75,7 @@ def main(folder: Path) -> dict[str, Any]:
         until(lambda: at_work(pools[0], "generator-1"))
         seconds = time.monotonic() - joined
         cluster.remove_node(node, allow_graceful=False)
-        work.join()
+        ray.get(work)
         outages = ray.get(pools[0].status.remote()).outages
         judged = [row.prompt_id for row in ledger.rows(Judged, 1)]
         lost = [outage.member for outage in outages]

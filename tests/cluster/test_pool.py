@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from actors.engines import Pool, generator
-from actors.run.blocks import Stages, sample_block
+from actors.run.scoring import EnginePools, sample_block
 from sppo_ray.config import PoolSettings, load_config
 from sppo_ray.errors import ConfigError, PoolAsleep, RunFailed
 from sppo_ray.fakes import FakeGenerator
@@ -129,29 +129,14 @@ def test_an_engine_that_hangs_is_replaced(tmp_path: Path) -> None:
 def test_a_prompt_that_engines_fail_on_is_set_aside_and_the_others_are_not(how: str, tmp_path: Path) -> None:
     ledger, path = Ledger(tmp_path), Ledger(tmp_path).block(Candidates, 1, 0)
     pool = open_pool(ledger, partial(Rascal, how), size=1, tries=2)
-    told = Told.remote()
-    asyncio.run(sample_block(Stages(CONFIG, ledger, pool, None, told), 1, path, PROMPTS, 5, "iter-0"))
+    failed = asyncio.run(sample_block(EnginePools(CONFIG, ledger, pool, None), path, PROMPTS, 5, "iter-0"))
 
     assert [row.prompt_id for row in ledger.read(Candidates, path)] == ["p0", "p2"]
     (prompt,) = ledger.set_aside(1)
     assert (prompt.prompt_id, prompt.stage) == ("p1", "generate")
     assert prompt.why.count("generator-0") == 2 and ("no such token" if how == "raise" else "died") in prompt.why
-    assert ray.get(told.iterations.remote()) == [1]
+    assert failed == [prompt]
     assert not list(path.parent.glob("*.parts"))
-
-
-@ray.remote(num_cpus=0)
-class Told:
-    """Stands where the coordinator stands."""
-
-    def __init__(self) -> None:
-        self._iterations: list[int] = []
-
-    def set_aside(self, iteration: int) -> None:
-        self._iterations.append(iteration)
-
-    def iterations(self) -> list[int]:
-        return self._iterations
 
 
 def test_a_member_that_goes_finishes_its_work_first(tmp_path: Path) -> None:

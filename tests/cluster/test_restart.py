@@ -1,5 +1,7 @@
 """Pausing, stopping and continuing change nothing: fake engines, the real trainer, the same policy as in an undisturbed run."""
 
+import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from sppo_ray.config import Config, PoolSettings, load_config
 from sppo_ray.errors import ReferenceMismatch, RunStopped
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.playground import Playground
-from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -34,14 +36,14 @@ CONFIG = load_config(
 )
 
 
-def start(root: Path, model: Path, config: Config = CONFIG) -> tuple[Ledger, Any, Any]:
+def start(root: Path, model: Path, config: Config = CONFIG, seconds: float = 0.0) -> tuple[Ledger, Any, Any]:
     """A run with fake engines; gives its coordinator and the reference that ends with the run."""
     ledger, base = Ledger(root), Snapshot(0, str(model))
     ledger.claim(config, {})
     ledger.write_prompts(0, [])
     ledger.write_prompts(1, PROMPTS)
     pools = [
-        Pool.remote("generator", partial(generator.start, config, partial(FakeGenerator, base), ledger), POOL),
+        Pool.remote("generator", partial(generator.start, config, partial(FakeGenerator, base, seconds), ledger), POOL),
         Pool.remote("ranker", partial(ranker.start, config, FakeJudge, ledger), POOL),
     ]
     coordinator = Coordinator.remote(config, ledger, base, None)
@@ -95,6 +97,28 @@ def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
     mine, other = (load_file(run.iteration(1) / "policy" / "model.safetensors") for run in (ledger, undisturbed))
     assert all(mine[name].equal(other[name]) for name in mine)
     assert not (ledger.root / "checkpoints").exists()
+
+
+def test_a_paused_run_stays_paused_when_its_coordinator_dies(playground: Playground, tmp_path: Path) -> None:
+    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, seconds=1.0)
+
+    def sampled() -> int:
+        return len(ledger.blocks(Candidates, 1))
+
+    while not sampled():
+        time.sleep(0.1)
+    ray.get(coordinator.pause.remote())
+    pid = ray.get(coordinator.__ray_call__.remote(lambda _: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
+    assert ray.get(coordinator.status.remote()).paused  # of the process that came in its place
+    time.sleep(3)  # blocks in flight finish
+    before = sampled()
+    time.sleep(3)
+    assert sampled() == before < 10 and ray.get(coordinator.status.remote()).paused
+    ray.get(coordinator.resume.remote())
+    ray.get(finished)
+    ray.kill(coordinator)
+    assert sum(len(ledger.judged(1, block)) for block in range(10)) == 250
 
 
 def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path: Path) -> None:

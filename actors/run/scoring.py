@@ -1,0 +1,115 @@
+"""Scoring the prompts of an iteration: each block is sampled, then judged, on the pools; the ledger keeps both.
+
+In: prompts in blocks. Out: blocks of candidates and judgements in the ledger. A block that is there is not computed again;
+a prompt that fails on every engine is set aside, with the reason.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sppo_ray.config import Config
+from sppo_ray.errors import BlockFailed
+from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside
+from sppo_ray.run_folder import Ledger, files
+
+if TYPE_CHECKING:
+    from actors.run.board import Board
+
+
+@dataclass(frozen=True)
+class EnginePools:
+    """The pools of a run, and what their work needs: the configuration and the ledger that blocks are written to."""
+
+    config: Config
+    ledger: Ledger
+    generators: Any
+    rankers: Any
+
+
+async def score(pools: EnginePools, iteration: int, snapshot: str, board: "Board") -> None:
+    """Sample every block of an iteration from the snapshot of that name and judge it, in the order of the prompts.
+
+    Blocks in flight are as many as the largest pools can hold; sampling never waits for judging.
+    """
+    config, ledger = pools.config, pools.ledger
+    prompts = await asyncio.to_thread(ledger.prompts, iteration)
+    sampling = asyncio.Semaphore(config.generators.max * config.generators.blocks)
+    judging = asyncio.Semaphore(config.rankers.max * config.rankers.blocks)
+
+    async def one(block: int, part: list[Prompt]) -> None:
+        candidates, judged = (ledger.block(kind, iteration, block) for kind in (Candidates, Judged))
+        async with sampling:
+            if not await asyncio.to_thread(ledger.has, candidates):
+                failed = await sample_block(pools, candidates, part, config.generation.candidates, snapshot)
+                await board.set_aside(iteration, failed)
+        await board.done("generate", iteration, block, len(part))
+        async with judging:
+            if not await asyncio.to_thread(ledger.has, judged):
+                await board.set_aside(iteration, await judge_block(pools, candidates, judged))
+        await board.done("judge", iteration, block, len(part))
+
+    starts = range(0, len(prompts), config.block)
+    await asyncio.gather(*(one(n, prompts[start : start + config.block]) for n, start in enumerate(starts)))
+
+
+async def sample_block(
+    pools: EnginePools, path: Path, prompts: list[Prompt], count: int, snapshot: str
+) -> list[SetAside]:
+    """Write a block of `count` responses per prompt to the ledger under path; returns the prompts that were set aside."""
+    generate = pools.generators.call
+    try:
+        await generate.remote("generate", path, prompts, count, snapshot)
+    except BlockFailed:
+
+        def one(number: int, part: Path) -> Awaitable[None]:
+            return generate.remote("generate", part, [prompts[number]], count, snapshot, alone=True)
+
+        return await _one_by_one(pools, path, Candidates, [prompt.prompt_id for prompt in prompts], one)
+    return []
+
+
+async def judge_block(pools: EnginePools, candidates: Path, path: Path) -> list[SetAside]:
+    """Write the judgements of a block of candidates to the ledger under path; returns the prompts that were set aside."""
+    judge = pools.rankers.call
+    try:
+        await judge.remote("judge", candidates, path)
+    except BlockFailed:
+        rows = pools.ledger.read(Candidates, candidates)
+
+        def one(number: int, part: Path) -> Awaitable[None]:
+            its_candidates = part.with_name(f"{number:05d}-candidates.parquet")
+            pools.ledger.write([rows[number]], Candidates, its_candidates)
+            return judge.remote("judge", its_candidates, part, alone=True)
+
+        return await _one_by_one(pools, path, Judged, [row.prompt_id for row in rows], one)
+    return []
+
+
+async def _one_by_one(
+    pools: EnginePools,
+    path: Path,
+    kind: type[Record],
+    names: list[str],
+    one: Callable[[int, Path], Awaitable[None]],
+) -> list[SetAside]:
+    """Do the prompts of a block singly, set those aside that keep failing, and write the block with the others."""
+    parts = path.with_name(f"{path.stem}.parts")
+    rows: list[Record] = []
+    failed = []
+    for number, name in enumerate(names):
+        part = parts / f"{number:05d}.parquet"
+        try:
+            await one(number, part)
+        except BlockFailed as error:
+            why = str(getattr(error, "cause", error))
+            failed.append(SetAside(name, "generate" if kind is Candidates else "judge", why))
+        else:
+            rows += pools.ledger.read(kind, part)
+    if failed:
+        pools.ledger.write_set_aside(path, failed)
+    pools.ledger.write(rows, kind, path)
+    files.remove(parts)
+    return failed

@@ -1,0 +1,178 @@
+"""The board in one process: who waits for whom, and what the status counts."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from actors.run.board import Board
+from actors.run.scoring import EnginePools
+
+
+async def waits(awaitable: Awaitable[Any]) -> tuple[bool, asyncio.Future[Any]]:
+    """Whether it is still waiting after everything else has had its turn."""
+    task = asyncio.ensure_future(awaitable)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return not task.done(), task
+
+
+def test_each_epoch_trains_every_pair():
+    board = Board()
+    asyncio.run(board.begin(1, prompts=40, epochs=3))
+    stages = asyncio.run(board.status()).stages
+    assert {name: stage.total for name, stage in stages.items()} == {"generate": 40, "judge": 40, "train": 120}
+
+
+def test_a_step_waits_while_the_run_is_paused():
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 40)
+        board._status.paused = True
+        waiting, step = await waits(board.may_step(1))
+        assert waiting
+        board._status.paused = False
+        await board._tell()
+        assert await step is True
+
+    asyncio.run(run())
+
+
+def test_workers_get_one_answer_for_a_step_even_when_the_stop_comes_between_them():
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 40)
+        assert await board.may_step(1) is True  # the first worker
+        board._stopping = True
+        assert await board.may_step(1) is True  # the second one, of the same step
+        assert await board.may_step(2) is False and await board.may_step(2) is False
+
+    asyncio.run(run())
+
+
+def test_a_granted_step_goes_on_through_a_pause():
+    """One worker has step 1; the other must not wait for the resume, or the first waits for it in a collective."""
+
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 40)
+        assert await board.may_step(1) is True
+        board._status.paused = True
+        assert await asyncio.wait_for(board.may_step(1), 1) is True
+        waiting, step = await waits(board.may_step(2))
+        assert waiting
+        step.cancel()
+
+    asyncio.run(run())
+
+
+def test_the_steps_of_the_next_iteration_are_granted_anew():
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 40)
+        assert await board.may_step(7) is True
+        await board.begin(2, 40)
+        board._stopping = True
+        assert await board.may_step(1) is False
+
+    asyncio.run(run())
+
+
+def test_a_block_reported_twice_counts_once():
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 40)
+        for _ in range(2):
+            await board.done("generate", 1, 0, 20)
+        assert board._status.stages["generate"].done == 20
+
+    asyncio.run(run())
+
+
+def test_judged_returns_when_its_own_block_is_done():
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 40)
+        waiting, judged = await waits(board.judged(1, 1))
+        await board.done("judge", 1, 0, 20)
+        still, _ = await waits(asyncio.shield(judged))
+        assert waiting and still
+        await board.done("judge", 1, 1, 20)
+        await asyncio.wait_for(judged, 1)
+
+    asyncio.run(run())
+
+
+def test_saving_ends_with_its_trainer():
+    """A trainer that dies while it writes a checkpoint must not keep a stop waiting once it has started again."""
+
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 40)
+        await board.saving(True)
+        waiting, free = await waits(board._until(lambda: not board._saving))
+        assert waiting
+        await board.training(1)
+        await asyncio.wait_for(free, 1)
+
+    asyncio.run(run())
+
+
+class Remote:
+    """A method as Ray actors have it."""
+
+    def __init__(self, function: Any) -> None:
+        self.remote = function
+
+
+class StubPool:
+    """Writes what it is asked for, after its turn in the loop; keeps the order of the calls."""
+
+    def __init__(self, write: Any) -> None:
+        self.calls: list[Any] = []
+        self.call = Remote(self._call)
+        self._write = write
+
+    async def _call(self, method: str, *arguments: Any, alone: bool = False) -> None:
+        self.calls.append((method, *arguments[:1]))
+        await asyncio.sleep(0)
+        self._write(method, *arguments)
+
+
+def test_a_block_is_judged_after_it_is_sampled_and_what_is_there_is_left_alone(tmp_path):
+    from sppo_ray.config import load_config
+    from sppo_ray.fakes import FakeGenerator
+    from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
+    from sppo_ray.run_folder import Ledger
+
+    config = load_config(overrides=["block=2"])
+    ledger, fake = Ledger(tmp_path), FakeGenerator(Snapshot(0, "base"))
+    prompts = [Prompt(f"p{n}", f"prompt {n}", [n]) for n in range(5)]
+    ledger.write_prompts(1, prompts)
+
+    def write(method: str, *arguments: Any) -> None:
+        if method == "generate":
+            path, part, count, snapshot = arguments
+            ledger.write(fake.generate(part, count, snapshot), Candidates, path)
+        else:
+            candidates, path = arguments
+            rows = ledger.read(Candidates, candidates)
+            ledger.write(
+                [Judged(r.prompt_id, r.prompt, r.responses, [], [], 0, 1, r.snapshot) for r in rows], Judged, path
+            )
+
+    generators, rankers = StubPool(write), StubPool(write)
+    pools = EnginePools(config, ledger, generators, rankers)
+
+    async def run() -> Board:
+        board = Board()
+        await board.begin(1, 5)
+        await board.score(pools, 1, "iter-0")
+        return board
+
+    board = asyncio.run(run())
+    assert len(generators.calls) == len(rankers.calls) == 3
+    assert [board._status.stages[name].done for name in ("generate", "judge")] == [5, 5]
+    ledger.block(Judged, 1, 1).unlink()
+    board = asyncio.run(run())
+    assert len(generators.calls) == 3 and rankers.calls[3:] == [("judge", ledger.block(Candidates, 1, 1))]
+    assert board._status.stages["judge"].done == 5
