@@ -5,6 +5,7 @@ that names the key and the remedy.
 """
 
 from sppo_ray.config.reading import load_config, recipe_names
+from sppo_ray.config.reference import reference
 from sppo_ray.config.show import resolved
 from sppo_ray.config.tree import (
     MOST_CHATS,
@@ -24,5 +25,6 @@ __all__ = [
     "PromptSource",
     "load_config",
     "recipe_names",
+    "reference",
     "resolved",
 ]
