@@ -32,12 +32,13 @@ from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_pl
 from ray.util.state import list_placement_groups
 
 from actors.cluster.placement import trainer_scaling
-from actors.run.pairs import share_size, steps_per_epoch
+from actors.run.pairs import share_size
 from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.records import Pair, Snapshot, from_table
 from sppo_ray.reporting.cards import model_card
 from sppo_ray.run_folder import Ledger, files, local, remote, reporting
+from sppo_ray.training.schedule import iteration_steps
 
 CHECKPOINTS = "checkpoints"  # a folder of the run, while an iteration is trained
 
@@ -60,7 +61,7 @@ class Job:
 
     def steps(self, iteration: int) -> int:
         """Optimizer steps of an iteration."""
-        return self.config.training.epochs * steps_per_epoch(self.config, len(self.ledger.prompts(iteration)))
+        return iteration_steps(self.config.training, len(self.ledger.prompts(iteration)))
 
 
 def fit(job: Job, pairs: dict[int, Dataset]) -> None:

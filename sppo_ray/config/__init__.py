@@ -14,6 +14,7 @@ from sppo_ray.config.tree import (
     PolicySettings,
     PoolSettings,
     PromptSource,
+    TrainingSettings,
 )
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PolicySettings",
     "PoolSettings",
     "PromptSource",
+    "TrainingSettings",
     "load_config",
     "recipe_names",
     "reference",

