@@ -74,7 +74,7 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Response:
-    """One trained response: its tokens, the reference log-probability of each, and its regression target's win rate."""
+    """One trained response: its tokens, the reference log-probability of each, and the win rate that its loss regresses it to."""
 
     token_ids: list[int]
     reference_logprobs: list[float]

@@ -8,13 +8,14 @@ import pytest
 
 from actors.engines import pools
 from jobs import plan
-from sppo_ray.config import load_config
+from sppo_ray.config import JudgeSettings, load_config
 from sppo_ray.errors import ClusterError, ConfigError
+from sppo_ray.judging import judge_kind
+from sppo_ray.models import NAMED, Shape, from_config, model_shape
 from sppo_ray.planning import memory
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.memory import GIB, layer_activations, micro_batch, trainer_memory
 from sppo_ray.planning.rates import Rates
-from sppo_ray.planning.shapes import NAMED, Shape, from_config, judge_shape, policy_shape
 from sppo_ray.planning.splits import Split, colocated, disaggregated, iteration_seconds
 from sppo_ray.planning.work import work
 from sppo_ray.playground import Playground
@@ -42,9 +43,10 @@ def test_the_judge_has_about_430_million() -> None:
 
 
 def test_a_config_at_hand_wins_over_the_table(playground: Playground) -> None:
-    found = policy_shape(str(playground.policy))
+    found = model_shape(str(playground.policy), "policy.model")
     assert replace(found, source="here") == NAMED["playground"]
-    assert judge_shape(str(playground.judge)).layers == judge_shape("playground").layers == 3
+    folder, name = (JudgeSettings(model=model) for model in (str(playground.judge), "playground"))
+    assert judge_kind(folder).demand(16, 12).operations == judge_kind(name).demand(16, 12).operations > 0
     llama = {
         "model_type": "llama",
         "num_hidden_layers": 2,

@@ -10,12 +10,12 @@ from transformers import AutoModelForCausalLM
 
 from sppo_ray.config import Config, load_config
 from sppo_ray.errors import SnapshotMismatch
-from sppo_ray.loss import token_logprobs
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
 from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder.publishing import publish
 from sppo_ray.sampling import VLLMGenerator
+from sppo_ray.training.logprobs import token_logprobs
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
 TEXTS = [
