@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sppo_ray.errors import ConfigError
-from sppo_ray.loading import load_object, nearest
+from sppo_ray.loading import load_named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,13 +70,26 @@ def find_loss(name: str) -> Loss:
 
     Raises `ConfigError` for an unknown name.
     """
-    if ":" in name:
-        return Loss(pairwise=load_object(name, "training.loss"))
-    if name not in LOSSES:
-        raise ConfigError(
-            f"there is no training.loss={name}{nearest(name, LOSSES)}; one from outside is package.module:function"
-        )
-    return LOSSES[name]
+    found = load_named(name, LOSSES, "training.loss")
+    return found if isinstance(found, Loss) else Loss(pairwise=found)
+
+
+def check_loss(name: str, eta: float) -> None:
+    """Raise `ConfigError` for a loss from outside that does not return one differentiable number per pair, on two pairs."""
+    loss = find_loss(name)
+    if name in LOSSES or loss.pairwise is None:
+        return
+    import torch
+
+    chosen, rejected = (torch.tensor(values, requires_grad=True) for values in ([1.0, -1.0], [0.5, -2.0]))
+    rates = torch.tensor([0.75, 0.6]), torch.tensor([0.25, 0.1])
+    try:
+        losses = loss.pairwise(chosen, rejected, eta, rates)
+        if losses.shape != (2,):
+            raise ValueError(f"it returned the shape {tuple(losses.shape)} for 2 pairs; expected (2,)")
+        losses.sum().backward()
+    except Exception as error:  # the user's code may raise anything
+        raise ConfigError(f"training.loss={name}, tried on two pairs: {type(error).__name__}: {error}") from error
 
 
 def pair_loss(

@@ -139,7 +139,8 @@ class TrainingSettings(Section):
     @field_validator("loss")
     @classmethod
     def _known_loss(cls, name: str) -> str:
-        find_loss(name)
+        if ":" not in name:  # one from outside is imported by what uses it, so that a run folder can be read without it
+            find_loss(name)
         return name
 
 

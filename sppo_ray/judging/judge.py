@@ -6,7 +6,7 @@ the logit that response i, placed left, beats response j. A judge kind says what
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,8 @@ class Judge(Protocol):
 class Demand:
     """What a judge takes of a device, for the plan.
 
-    memory: bytes by part, without the device's own runtime.  tokens: that it reads per comparison.
-    operations: floating-point operations per token.
+    memory: bytes by part, without the device's own runtime; empty if it needs no GPU.
+    tokens: that it is shown per comparison.  operations: floating-point operations per token.
     """
 
     memory: dict[str, float]
@@ -41,6 +41,7 @@ class Demand:
     operations: float
 
 
+@runtime_checkable
 class JudgeKind(Protocol):
     """One way to judge, made from the `judge` section of the configuration (a `JudgeSettings`)."""
 
@@ -57,5 +58,5 @@ class JudgeKind(Protocol):
         ...
 
     def demand(self, prompt: int, response: int) -> Demand:
-        """What it takes of a device, at prompts and responses of that many tokens."""
+        """What it takes of a device where a prompt and a response have that many tokens."""
         ...

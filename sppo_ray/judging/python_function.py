@@ -28,10 +28,11 @@ class PythonKind:
         return PythonJudge(self._name, load_object(self._name, "judge.model"))
 
     def description(self) -> str:
-        return f"the Python function {self._name}"
+        return "a Python function that scores responses"
 
     def demand(self, prompt: int, response: int) -> Demand:
-        return Demand(memory={}, tokens=0, operations=1)
+        # What the function computes is not known: the plan counts next to nothing, `plan --probe` measures it.
+        return Demand(memory={}, tokens=prompt + 2 * response, operations=1)
 
 
 class PythonJudge:

@@ -12,17 +12,18 @@ from pydantic import ValidationError
 from sppo_ray.config import JudgeSettings
 from sppo_ray.errors import ConfigError
 from sppo_ray.judging.judge import Judge, JudgeKind
+from sppo_ray.judging.pairrm import PairRMKind
+from sppo_ray.judging.python_function import PythonKind
 from sppo_ray.loading import load_named
 
-KINDS = {
-    "pairrm": "sppo_ray.judging.pairrm.kind:PairRMKind",
-    "python": "sppo_ray.judging.python_function:PythonKind",
-}
+KINDS = {"pairrm": PairRMKind, "python": PythonKind}
 
 
 def judge_kind(settings: JudgeSettings) -> JudgeKind:
-    """The kind of a judge. Raises `ConfigError` for an unknown one."""
-    kind: JudgeKind = load_named(settings.kind, KINDS, "judge.kind")(settings)
+    """The kind of a judge. Raises `ConfigError` for an unknown or incomplete one."""
+    kind = load_named(settings.kind, KINDS, "judge.kind", type)(settings)
+    if not isinstance(kind, JudgeKind):
+        raise ConfigError(f"judge.kind={settings.kind} needs the methods check, load, description and demand")
     return kind
 
 

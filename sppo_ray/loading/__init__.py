@@ -7,7 +7,7 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sppo_ray.errors import ConfigError
@@ -15,26 +15,31 @@ from sppo_ray.errors import ConfigError
 __all__ = ["load_named", "load_object", "nearest"]
 
 
-def load_named(name: str, registered: Mapping[str, str], key: str) -> Any:
-    """The object of a registered name, or of `package.module:name`. key: of the configuration, for messages."""
-    if ":" not in name and name not in registered:
+def load_named(name: str, registered: Mapping[str, Any], key: str, kind: Any = Callable) -> Any:
+    """The object registered under a name, or the one that `package.module:name` stands for. key: for messages."""
+    if ":" in name:
+        return load_object(name, key, kind)
+    if name not in registered:
         raise ConfigError(
             f"there is no {key}={name}{nearest(name, registered)}; one from outside is package.module:name"
         )
-    return load_object(registered.get(name, name), key)
+    return registered[name]
 
 
-def load_object(name: str, key: str) -> Any:
-    """The object that `package.module:name` stands for; modules in the working directory are found, too."""
+def load_object(name: str, key: str, kind: Any = Callable) -> Any:
+    """The object, of this kind, that `package.module:name` stands for; modules in the working directory are found, too."""
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise ConfigError(f"{key}={name}: write package.module:name")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing runs the user's code, which may raise anything
         raise ConfigError(f"{key}={name} cannot be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(found, kind):
+        raise ConfigError(f"{key}={name} is of type {type(found).__name__}; expected {kind.__name__}")
+    return found
 
 
 def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sppo_ray.errors import ConfigError
-from sppo_ray.loading import load_object, nearest
+from sppo_ray.loading import load_named
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,5 @@ OPTIMIZERS = {
 
 def find_optimizer(name: str) -> OptimizerKind:
     """The optimizer of that name, or the `OptimizerKind` that `package.module:name` stands for."""
-    if ":" in name:
-        kind: OptimizerKind = load_object(name, "training.optimizer")
-        return kind
-    if name not in OPTIMIZERS:
-        raise ConfigError(
-            f"there is no training.optimizer={name}{nearest(name, OPTIMIZERS)}; one from outside is package.module:name"
-        )
-    return OPTIMIZERS[name]
+    kind: OptimizerKind = load_named(name, OPTIMIZERS, "training.optimizer", OptimizerKind)
+    return kind
