@@ -1,12 +1,14 @@
 """The named losses against formulas written independently, and their gradients against finite differences."""
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from sppo_ray.errors import ConfigError
-from sppo_ray.loss import LOSSES, pair_loss
+from sppo_ray.loss import LOSSES, check_loss, pair_loss
 
 ETA = 4.0
 CHOSEN, REJECTED = [3.0, -1.0, 0.5], [1.0, 2.0, 0.5]
@@ -64,3 +66,48 @@ def test_an_unknown_loss_is_named_with_the_nearest():
     a, b, *_ = tensors()
     with pytest.raises(ConfigError, match=r"there is no training\.loss=spo: did you mean sppo"):
         pair_loss(a, b, loss="spo", eta=1.0)
+
+
+MY_LOSSES = """
+def margin(chosen, rejected, eta, win_rates):
+    return (eta - chosen + rejected).exp()
+
+def mean(chosen, rejected, eta, win_rates):
+    return (chosen - rejected).mean()
+
+def constant(chosen, rejected, eta, win_rates):
+    return 0 * win_rates[0]
+
+def misspelt(chosen, rejected, eta, win_rates):
+    return chosen.squared()
+"""
+
+
+@pytest.fixture
+def my_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "my_losses.py").write_text(MY_LOSSES)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_losses")
+
+
+@pytest.mark.usefixtures("my_losses")
+def test_a_loss_from_outside_is_called_with_the_log_ratios():
+    check_loss("my_losses:margin", eta=1.0)
+    a, b, *_ = tensors()
+    found = pair_loss(a, b, loss="my_losses:margin", eta=1.0)
+    assert found.tolist() == pytest.approx([math.exp(-1), math.exp(4), math.e])  # 1 - 3 + 1, 1 + 1 + 2, 1
+
+
+@pytest.mark.usefixtures("my_losses")
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("mean", r"returned the shape \(\) for 2 pairs; expected \(2,\)"),
+        ("constant", "does not require grad"),
+        ("misspelt", "AttributeError.*squared"),
+    ],
+)
+def test_a_loss_from_outside_is_tried_before_a_run(name, words):
+    with pytest.raises(ConfigError, match=f"training.loss=my_losses:{name}, tried on two pairs.*{words}"):
+        check_loss(f"my_losses:{name}", eta=1.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sppo_ray.config import Config
 from sppo_ray.judging import judge_kind
+from sppo_ray.loss import find_loss
 from sppo_ray.models import Shape, model_shape
 from sppo_ray.training.optimizer import find_optimizer
 
@@ -66,7 +67,8 @@ def micro_batch(config: Config) -> tuple[int, int]:
     """(rows, tokens of a row) of the largest forward pass of a train worker: rows of full length."""
     training, length = config.training, config.policy.max_length
     pairs = min(training.micro_batch_size, training.batch_size // training.workers)
-    return min(2 * pairs, max(1, training.micro_batch_tokens // length)), length
+    least = 2 if find_loss(training.loss).pairwise else 1  # a pairwise loss keeps the two rows of a pair together
+    return min(2 * pairs, max(least, training.micro_batch_tokens // length)), length
 
 
 def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asleep: float = 0.0) -> Memory:

@@ -13,6 +13,15 @@ from sppo_ray.judging import judge_kind, load_judge
 from sppo_ray.preference import preference_probabilities
 
 FUNCTIONS = """
+WORDS = ["a"]
+
+class NoKind:
+    def __init__(self, settings):
+        pass
+
+    def check(self):
+        pass
+
 def length(prompt, responses):
     return [len(response) for response in responses]
 
@@ -64,6 +73,12 @@ def test_a_function_that_cannot_score_is_named_with_its_prompt(function, words):
         ({"kind": "python", "model": "length"}, "judge.model=length: write package.module:name"),
         ({"kind": "python", "model": "my_scores:longest"}, "judge.model=my_scores:longest cannot be imported"),
         ({"kind": "python", "model": "nowhere:f"}, "No module named 'nowhere'"),
+        (
+            {"kind": "python", "model": "my_scores:WORDS"},
+            "judge.model=my_scores:WORDS is of type list; expected Callable",
+        ),
+        ({"kind": "my_scores:length", "model": "x"}, "judge.kind=my_scores:length is of type function; expected type"),
+        ({"kind": "my_scores:NoKind", "model": "x"}, "judge.kind=my_scores:NoKind needs the methods check, load"),
         ({"model": "x", "kinds": "pairrm"}, "kinds"),
     ],
 )

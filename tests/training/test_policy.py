@@ -194,6 +194,15 @@ def test_a_recomputed_reference_is_the_policys_own(models: Path, two_workers: Pa
         assert after.rejected.token_ids == before.rejected.token_ids
 
 
+def test_micro_batches_of_a_pairwise_loss_keep_both_rows_of_a_pair() -> None:
+    share = [Row([1], Response([2] * (length - 1), [], 0.5), 1.0, 1) for length in (3, 4, 2, 9, 4, 3, 2, 2)]
+    cut = [[len(row) for row in group] for group in micro_batches(share, tokens=18, most=8, together=2)]
+    # By their longer row: (2, 9), then (3, 4) and (4, 3), 16 tokens with padding; (2, 2) would make it 24.
+    assert cut == [[2, 9], [3, 4, 4, 3], [2, 2]]
+    one_pair_each = micro_batches(share, tokens=18, most=2, together=2)
+    assert [len(group) for group in one_pair_each] == [2, 2, 2, 2]
+
+
 def test_micro_batches_go_from_long_to_short_under_the_budget() -> None:
     share = [Row([1], Response([2] * (length - 1), [], 0.5), 1.0, 1) for length in (3, 9, 2, 4, 4)]
     cut = [[len(row) for row in group] for group in micro_batches(share, tokens=8, most=8)]
