@@ -212,8 +212,9 @@ class Members:
             self._outages[member.outage] = replace(outage, seconds=round(time.time() - outage.at, 2))
             member.outage = None
 
-    def _lost(self, member: Member, why: str) -> None:
-        if member.state != "up":
+    def _lost(self, member: Member, why: str, life: int) -> None:
+        """Its process is gone. life: `restarts` when the call began that says so; an error of an earlier process may be late."""
+        if member.state != "up" or member.restarts != life:
             return
         log.warning("%s; its work moves on", why)
         member.state, member.awake = "starting", False
@@ -223,10 +224,10 @@ class Members:
         self._outages.append(Outage(member.name, time.time(), why, member.load))
         self._spawn(self._bring_up(member))
 
-    def _replace(self, member: Member, why: str) -> None:
-        if member.state == "up":
+    def _replace(self, member: Member, why: str, life: int) -> None:
+        if member.state == "up" and member.restarts == life:
             ray.kill(member.actor, no_restart=False)
-            self._lost(member, why)
+            self._lost(member, why, life)
 
     def _give_up(self, member: Member, error: Exception) -> None:
         """The member never serves again. The pool fails with it if it has never served, or can no longer have `min` members."""
@@ -253,6 +254,7 @@ class Members:
 
     async def _refresh(self, member: Member) -> None:
         """Bring a member that serves to a new state."""
+        life = member.restarts
         try:
             await self._settle(member)
         except (RayError, TimeoutError) as error:
@@ -260,9 +262,9 @@ class Members:
             if self._is_final(error):
                 self._give_up(member, error)
             elif isinstance(error, RayActorError):
-                self._lost(member, why)
+                self._lost(member, why, life)
             else:
-                self._replace(member, why)
+                self._replace(member, why, life)
         await self._notify()
 
     async def _settle(self, member: Member) -> None:
@@ -284,14 +286,16 @@ class Members:
                     return
 
     async def _poll(self, member: Member) -> None:
+        life = member.restarts
         try:
             progress = await asyncio.wait_for(member.actor.progress.remote(), POLL_SECONDS)
         except RayActorError:
-            self._lost(member, f"{member.name}: its process died")
+            self._lost(member, f"{member.name}: its process died", life)
         except TimeoutError:
             return  # a machine that is busy; the engine's own calls have their time limit
         else:
-            member.take(progress, time.monotonic())
+            if member.state == "up" and member.restarts == life:
+                member.take(progress, time.monotonic())
 
     def _asleep(self) -> bool:
         return self._state is not None and self._state.asleep

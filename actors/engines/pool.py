@@ -83,6 +83,7 @@ class Routing(Members):
         causes: list[str] = []
         while len(causes) < self._settings.tries:
             member = await self._take(alone)
+            life = member.restarts
             try:
                 return await self._in_time(getattr(member.actor, method).remote(*args))
             except RayTaskError as error:
@@ -90,13 +91,13 @@ class Routing(Members):
                     raise error.cause from None
                 causes.append(f"{member.name}: {self._why(error)}")
                 if isinstance(error.cause, EngineFailed):
-                    self._replace(member, causes[-1])
+                    self._replace(member, causes[-1], life)
             except RayActorError:
                 causes.append(f"{member.name}: its process died")
-                self._lost(member, causes[-1])
+                self._lost(member, causes[-1], life)
             except TimeoutError:
                 causes.append(f"{member.name}: no answer in {self._settings.hang_seconds:g} s")
-                self._replace(member, causes[-1])
+                self._replace(member, causes[-1], life)
             finally:
                 member.load -= 1
                 member.reserved = False if alone else member.reserved

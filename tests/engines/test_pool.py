@@ -221,7 +221,7 @@ def test_no_engine_starts_while_the_pool_sleeps() -> None:
         await pool.open(BASE)
         await pool.sleep()
         assert not any(actor.device for actor in world.actors) and await states(pool) == ["asleep", "asleep"]
-        pool._lost(pool._members[0], "its process died")
+        pool._lost(pool._members[0], "its process died", 0)
         await until(lambda: world.actors[0].calls.count("placed") == 2)  # Ray has it running again
         await asyncio.sleep(0.05)
         assert world.calls["ready"] == 2 and not world.actors[0].device
