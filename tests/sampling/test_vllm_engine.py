@@ -3,13 +3,14 @@
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from sppo_ray.config import Config, load_config
-from sppo_ray.errors import SnapshotMismatch
+from sppo_ray.errors import EngineFailed, SnapshotMismatch
 from sppo_ray.loss import token_logprobs
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
@@ -126,6 +127,52 @@ def test_a_published_policy_loaded_in_place_gives_its_own_logprobs(
     assert len(list((tmp_path / "policy").glob("*.safetensors"))) > 1
     assert mismatch(snapshot.uri, new) < NATS_A_TOKEN
     assert mismatch(snapshot.uri, old) > 10 * NATS_A_TOKEN  # the change shows, so the agreement above means something
+
+
+def test_stale_weights_are_noticed_exactly(
+    engine: VLLMGenerator, playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = AutoModelForCausalLM.from_pretrained(playground.policy, dtype=torch.bfloat16)
+    weights = {name: p.detach().clone() for name, p in network.named_parameters()}
+    weights["model.layers.0.mlp.down_proj.weight"][0, 0] *= 1 + 2**-7  # one weight, by its last bit
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    snapshot = publish(
+        tmp_path / "policy", 2, shapes, torch.bfloat16, weights.items(), str(playground.policy), ""
+    )  # fmt: skip
+    held, call = engine.snapshot, engine._engine.collective_rpc
+
+    def lossy(method: str, *arguments: Any, **named: Any) -> Any:
+        return None if method == "reload_weights" else call(method, *arguments, **named)
+
+    engine.load(Snapshot(0, str(playground.policy)))
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._engine, "collective_rpc", lossy)
+        with pytest.raises(SnapshotMismatch, match=r"the loaded weights are not those of iter-2.*as before the load"):
+            engine.load(snapshot)
+    assert engine.snapshot.name == "iter-0"
+    engine.load(snapshot)
+    assert engine.snapshot == snapshot
+    engine.load(held)
+
+
+def test_a_prefix_cache_that_stays_is_an_error(engine: VLLMGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine._engine, "reset_prefix_cache", lambda: False)
+    with pytest.raises(EngineFailed, match="could not drop the prefix cache"):
+        engine.load(engine.snapshot)
+
+
+def test_tokens_are_counted_while_they_are_sampled(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    before, seen = engine.progress().tokens, []
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(engine.generate, prompts * 8, 5, engine.snapshot.name)
+        while not run.done():
+            seen.append(engine.progress())
+    tokens = [progress.tokens for progress in seen]
+    assert tokens == sorted(tokens) and len(set(tokens)) > 3
+    assert max(progress.sequences for progress in seen) == len(prompts) * 8 * 5
+    after = engine.progress()
+    assert after.tokens - before == sum(len(ids) for row in run.result() for ids in row.token_ids)
+    assert after.sequences == 0
 
 
 def answers(pieces: list[TokenDelta]) -> dict[int, list[TokenDelta]]:
