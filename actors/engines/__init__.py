@@ -4,7 +4,7 @@ In: blocks of prompts or candidates. Out: blocks in the ledger; lost members are
 """
 
 from actors.engines import generator, ranker
-from actors.engines.members import PoolState
+from actors.engines.member import PoolState
 from actors.engines.pool import Pool
 from actors.engines.pools import most_resources, start_generators, start_pools, start_rankers
 

@@ -7,92 +7,23 @@ Ray places the members and restarts their processes; those that do not fit yet s
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
+from actors.engines.member import Member, PoolState
 from sppo_ray.config import PoolSettings
 from sppo_ray.errors import RunFailed, SnapshotMismatch, UserError
-from sppo_ray.records import Progress, Snapshot
-from sppo_ray.reporting import MemberState, MemberStatus, Outage
+from sppo_ray.reporting import MemberState, Outage
 
 log = logging.getLogger(__name__)
 
 TEND_SECONDS = 1.0
 POLL_SECONDS = 5.0  # for a member to say how far it is
-RATE_SECONDS = 10.0  # that a member's tokens per second are averaged over
 FIRST_RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
-
-
-@dataclass(frozen=True)
-class PoolState:
-    """What the coordinator wants of a pool. It is sent again to a pool that restarted.
-
-    target: members to have; None for as many as the settings allow.  asleep: hold no device memory.
-    idle: there is nothing to do for a while, so the pool may shrink to `min` where the settings allow it.
-    """
-
-    snapshot: Snapshot | None = None
-    target: int | None = None
-    paused: bool = False
-    asleep: bool = False
-    idle: bool = False
-
-
-@dataclass(eq=False)
-class Member:
-    """One engine actor. It serves while it is up, awake and holds the pool's snapshot."""
-
-    name: str
-    actor: Any
-    state: MemberState = "starting"
-    pid: int | None = None
-    load: int = 0  # calls in flight
-    reserved: bool = False  # for the one call that it has
-    restarts: int = 0
-    snapshot: str | None = None
-    awake: bool = False  # holds device memory, or is about to take it
-    failure: str | None = None  # why it did not start the last time
-    failed_starts: int = 0  # in a row
-    retry_at: float | None = None  # seconds since the epoch
-    outage: int | None = None  # index of the outage that it is recovering from
-    progress: Progress | None = None
-    samples: deque[tuple[float, int]] = field(default_factory=deque)  # (seconds, tokens so far)
-    settling: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def take(self, progress: Progress | None, now: float) -> None:
-        """Note how far its engine is, for the tokens per second of the last moments."""
-        self.progress = progress
-        if progress is None or (self.samples and progress.tokens < self.samples[-1][1]):
-            self.samples.clear()  # another process counts from 0
-        if progress is not None:
-            self.samples.append((now, progress.tokens))
-            while now - self.samples[0][0] > RATE_SECONDS:
-                self.samples.popleft()
-
-    def status(self) -> MemberStatus:
-        state: MemberState = "asleep" if self.state == "up" and not self.awake else self.state
-        rate = None
-        if len(self.samples) > 1:
-            (since, before), (now, tokens) = self.samples[0], self.samples[-1]
-            rate = (tokens - before) / (now - since)
-        return MemberStatus(
-            name=self.name,
-            state=state,
-            pid=self.pid,
-            load=self.load,
-            restarts=self.restarts,
-            snapshot=self.snapshot,
-            failure=self.failure,
-            retry_at=self.retry_at,
-            tokens=self.progress.tokens if self.progress else None,
-            tokens_per_second=rate,
-            sequences=self.progress.sequences if self.progress else None,
-        )
 
 
 class Members:

@@ -9,7 +9,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.engines.members import Member, Members, PoolState
+from actors.engines.member import Member, PoolState
+from actors.engines.members import Members
 from sppo_ray.errors import BlockFailed, ConfigError, EngineFailed, PoolAsleep, RunFailed
 from sppo_ray.records import Snapshot
 from sppo_ray.reporting import PoolStatus

@@ -217,6 +217,7 @@ class VLLMGenerator:
         chat = self._waiting.pop(name, None)
         if isinstance(chat, _Chat):
             self._engine.abort_request([name])
+            self._progress = self._count_tokens()
             chat.news.put(None)
 
     def _add(self, request: _Request | _Chat) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
+from actors.engines.pool import Routing
+from sppo_ray.config import PoolSettings
 from sppo_ray.errors import EngineFailed
 from sppo_ray.records import Progress, Snapshot
 
@@ -111,3 +113,23 @@ class World:
 
 def task_error(cause: Exception) -> RayTaskError:
     return RayTaskError("stub", "traceback", cause)
+
+
+def play(
+    story: Callable[[World, Routing], Awaitable[None]], room: Callable[[], int] | None = None, **settings: Any
+) -> World:
+    """Run a story on a pool of stub actors."""
+
+    async def run() -> World:
+        world = World()
+        pool = Routing("generator", world.start, PoolSettings(**({"min": 2, "max": 2} | settings)), room)
+        async with asyncio.timeout(10):
+            await story(world, pool)
+        return world
+
+    return asyncio.run(run())
+
+
+async def until(reached: Callable[[], Any]) -> None:
+    while not reached():
+        await asyncio.sleep(0.001)
