@@ -4,18 +4,19 @@ In: `Prompt`s or a `ChatRequest`. Out: `Candidates`, stamped with the snapshot t
 The one module that touches vLLM.
 """
 
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from sppo_ray.config import Config
-from sppo_ray.errors import EngineFailed, SnapshotMismatch
+from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
+from sppo_ray.sampling.environment import set_environment
 
 COUNT_SECONDS = 0.5  # between counts of the tokens so far
 PEOPLE, RUN = -1, 0  # priorities of requests: the lower goes first
@@ -52,7 +53,7 @@ class VLLMGenerator:
     """A vLLM engine with continuous batching: one thread steps it, callers wait for their own prompts only."""
 
     def __init__(self, config: Config, snapshot: Snapshot, stop_token_ids: list[int]) -> None:
-        on_gpu = _environment()
+        on_gpu = set_environment()
         self._sleeps = on_gpu and config.placement == "colocated"
         from vllm import EngineArgs
         from vllm.usage.usage_lib import UsageContext
@@ -66,26 +67,29 @@ class VLLMGenerator:
         self._tokenizer = load_tokenizer(snapshot.uri, config.policy.trust_remote_code)
         self._stop_token_ids = stop_token_ids
         self._snapshot = snapshot
-        self._engine = LLMEngine.from_engine_args(
-            EngineArgs(
-                model=snapshot.uri,
-                dtype=config.policy.dtype,
-                trust_remote_code=config.policy.trust_remote_code,
-                max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens,
-                tensor_parallel_size=config.generation.tensor_parallel,
-                # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
-                distributed_executor_backend="mp" if config.generation.tensor_parallel > 1 else None,
-                gpu_memory_utilization=config.generation.gpu_memory_utilization,
-                enforce_eager=not on_gpu,
-                enable_sleep_mode=self._sleeps,
-                worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",
-                scheduling_policy="priority",
-                seed=config.seed,
-                disable_log_stats=True,
-            ),
-            # So vLLM chooses its limits for throughput: 256 or 1024 sequences at once, by the device, instead of 128.
-            usage_context=UsageContext.LLM_CLASS,
+        arguments = EngineArgs(
+            model=snapshot.uri,
+            dtype=config.policy.dtype,
+            trust_remote_code=config.policy.trust_remote_code,
+            max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens,
+            tensor_parallel_size=config.generation.tensor_parallel,
+            # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
+            distributed_executor_backend="mp" if config.generation.tensor_parallel > 1 else None,
+            gpu_memory_utilization=config.generation.gpu_memory_utilization,
+            enforce_eager=not on_gpu,
+            enable_sleep_mode=self._sleeps,
+            worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",
+            scheduling_policy="priority",
+            seed=config.seed,
         )
+        # So vLLM chooses its limits for throughput: 256 or 1024 sequences at once, by the device, instead of 128.
+        usage = UsageContext.LLM_CLASS
+        try:
+            settings = arguments.create_engine_config(usage)
+        except ValueError as error:  # no later try can help
+            why = shorten(str(error), 300)  # vLLM may list all models that it knows
+            raise ModelError(f"policy.model: vLLM cannot run {snapshot.uri}: {why}") from error
+        self._engine = LLMEngine.from_vllm_config(settings, usage, disable_log_stats=True)
         self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
         self._weights = LoadedWeights(self._engine.collective_rpc, snapshot, config.policy.dtype)
         self._inbox: queue.SimpleQueue[_Request | _Chat | str | tuple[Callable[[], Any], Future[None]]] = (
@@ -281,18 +285,3 @@ class VLLMGenerator:
         """The response without the token that ended it."""
         ids = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _environment() -> bool:
-    """Set what vLLM reads from the environment, before it is imported; the user's own values win. True on a GPU."""
-    import torch
-
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        # In the actor's own process: a child engine process takes ten times as long to start on a CPU.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    return on_gpu

@@ -34,7 +34,7 @@ class WorkerExtension:
         """The checksum of each parameter of this worker's part of the model."""
         import torch
 
-        model, dtype = self.model_runner.model, self.model_runner.model_config.dtype
+        model, dtype = self.model_runner.get_model(), self.model_runner.model_config.dtype
         with torch.inference_mode():
             sums = {name: tensor_sum(p.to(dtype)) for name, p in model.named_parameters() if p.is_floating_point()}
             for name, module in model.named_modules():

@@ -15,7 +15,7 @@ import ray
 from actors.engines import Pool, generator
 from actors.run.scoring import EnginePools, sample_block
 from sppo_ray.config import PoolSettings, load_config
-from sppo_ray.errors import ConfigError, ModelError, PoolAsleep, RunFailed
+from sppo_ray.errors import ConfigError, ModelError, PoolAsleep, RunFailed, SnapshotMismatch
 from sppo_ray.fakes import FakeGenerator
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
@@ -105,6 +105,12 @@ def engine_at_the_second_try(tried: Path) -> FakeGenerator:
 def test_a_start_that_fails_once_is_tried_again(tmp_path: Path) -> None:
     pool = open_pool(Ledger(tmp_path), partial(engine_at_the_second_try, tmp_path / "tried"), size=1)
     assert [member.failure for member in members_up(pool, 1)] == [None]
+
+
+def test_an_engine_with_stale_weights_ends_the_run_in_words(tmp_path: Path) -> None:
+    pool = open_pool(Ledger(tmp_path), partial(FakeGenerator, BASE, stale=True), size=1)
+    with pytest.raises(SnapshotMismatch, match="generator-0: the loaded weights are not those of iter-1"):
+        ray.get(pool.open.remote(NEXT))
 
 
 class Rascal(FakeGenerator):

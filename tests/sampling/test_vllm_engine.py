@@ -1,5 +1,7 @@
 """The real vLLM engine: raw log-probabilities are the policy's own, also after new weights were loaded in place."""
 
+import json
+import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +13,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sppo_ray.config import Config, load_config
-from sppo_ray.errors import EngineFailed, SnapshotMismatch
+from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.loss import token_logprobs
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
 from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder.publishing import publish
-from sppo_ray.sampling import VLLMGenerator
+from sppo_ray.sampling import VLLMGenerator, vllm_engine
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
 TEXTS = [
@@ -162,12 +164,16 @@ def test_a_prefix_cache_that_stays_is_an_error(engine: VLLMGenerator, monkeypatc
         engine.load(engine.snapshot)
 
 
-def test_tokens_are_counted_while_they_are_sampled(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+def test_tokens_are_counted_while_they_are_sampled(
+    engine: VLLMGenerator, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "COUNT_SECONDS", 0.0)
     before, seen = engine.progress().tokens, []
     with ThreadPoolExecutor() as pool:
         run = pool.submit(engine.generate, prompts * 8, 5, engine.snapshot.name)
         while not run.done():
             seen.append(engine.progress())
+            time.sleep(0.02)
     tokens = [progress.tokens for progress in seen]
     assert tokens == sorted(tokens) and len(set(tokens)) > 3
     assert max(progress.sequences for progress in seen) == len(prompts) * 8 * 5
@@ -175,6 +181,16 @@ def test_tokens_are_counted_while_they_are_sampled(engine: VLLMGenerator, prompt
         time.sleep(0.01)
     after = engine.progress()
     assert after.tokens - before == sum(len(ids) for row in run.result() for ids in row.token_ids)
+
+
+def test_a_model_that_vllm_does_not_know_is_the_users_mistake(
+    playground: Playground, config: Config, stops: list[int], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(playground.policy, tmp_path / "model")
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | {"architectures": ["Gemma2ForNothing"]}))
+    with pytest.raises(ModelError, match=r"policy.model: vLLM cannot run .*Gemma2ForNothing.* are not supported"):
+        VLLMGenerator(config, Snapshot(0, str(folder)), stops)
 
 
 def answers(pieces: list[TokenDelta]) -> dict[int, list[TokenDelta]]:
