@@ -127,6 +127,14 @@ class TokenDelta:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """What an engine has done and does. tokens: sampled since it started, unfinished sequences included.  sequences: in flight."""
+
+    tokens: int
+    sequences: int
+
+
+@dataclass(frozen=True)
 class StepNumbers:
     """One optimizer step over all workers. Losses are means over pairs; log-ratios over responses, in nats."""
 

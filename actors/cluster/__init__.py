@@ -1,4 +1,4 @@
-"""The cluster itself: where actors are placed, what each node must have, how fast its devices are.
+"""The cluster: where actors are placed, what each node must have, how fast its devices are.
 
 In: the configuration. Out: resource options for Ray, problems of nodes in words, measured rates.
 """

@@ -1,20 +1,24 @@
 """The real vLLM engine: raw log-probabilities are the policy's own, also after new weights were loaded in place."""
 
+import json
+import shutil
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from sppo_ray.config import Config, load_config
-from sppo_ray.errors import SnapshotMismatch
+from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
 from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder.publishing import publish
-from sppo_ray.sampling import VLLMGenerator
+from sppo_ray.sampling import VLLMGenerator, vllm_engine
 from sppo_ray.training.logprobs import token_logprobs
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
@@ -126,6 +130,67 @@ def test_a_published_policy_loaded_in_place_gives_its_own_logprobs(
     assert len(list((tmp_path / "policy").glob("*.safetensors"))) > 1
     assert mismatch(snapshot.uri, new) < NATS_A_TOKEN
     assert mismatch(snapshot.uri, old) > 10 * NATS_A_TOKEN  # the change shows, so the agreement above means something
+
+
+def test_stale_weights_are_noticed_exactly(
+    engine: VLLMGenerator, playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = AutoModelForCausalLM.from_pretrained(playground.policy, dtype=torch.bfloat16)
+    weights = {name: p.detach().clone() for name, p in network.named_parameters()}
+    weights["model.layers.0.mlp.down_proj.weight"][0, 0] *= 1 + 2**-7  # one weight, by its last bit
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    snapshot = publish(
+        tmp_path / "policy", 2, shapes, torch.bfloat16, weights.items(), str(playground.policy), ""
+    )  # fmt: skip
+    held, call = engine.snapshot, engine._engine.collective_rpc
+
+    def lossy(method: str, *arguments: Any, **named: Any) -> Any:
+        return None if method == "reload_weights" else call(method, *arguments, **named)
+
+    engine.load(Snapshot(0, str(playground.policy)))
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._engine, "collective_rpc", lossy)
+        with pytest.raises(SnapshotMismatch, match=r"the loaded weights are not those of iter-2.*as before the load"):
+            engine.load(snapshot)
+    assert engine.snapshot.name == "iter-0"
+    engine.load(snapshot)
+    assert engine.snapshot == snapshot
+    engine.load(held)
+
+
+def test_a_prefix_cache_that_stays_is_an_error(engine: VLLMGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine._engine, "reset_prefix_cache", lambda: False)
+    with pytest.raises(EngineFailed, match="could not drop the prefix cache"):
+        engine.load(engine.snapshot)
+
+
+def test_tokens_are_counted_while_they_are_sampled(
+    engine: VLLMGenerator, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "COUNT_SECONDS", 0.0)
+    before, seen = engine.progress().tokens, []
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(engine.generate, prompts * 8, 5, engine.snapshot.name)
+        while not run.done():
+            seen.append(engine.progress())
+            time.sleep(0.02)
+    tokens = [progress.tokens for progress in seen]
+    assert tokens == sorted(tokens) and len(set(tokens)) > 3
+    assert max(progress.sequences for progress in seen) == len(prompts) * 8 * 5
+    while engine.progress().sequences:  # it is counted after the last response is returned
+        time.sleep(0.01)
+    after = engine.progress()
+    assert after.tokens - before == sum(len(ids) for row in run.result() for ids in row.token_ids)
+
+
+def test_a_model_that_vllm_does_not_know_is_the_users_mistake(
+    playground: Playground, config: Config, stops: list[int], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(playground.policy, tmp_path / "model")
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | {"architectures": ["Gemma2ForNothing"]}))
+    with pytest.raises(ModelError, match=r"policy.model: vLLM cannot run .*Gemma2ForNothing.* are not supported"):
+        VLLMGenerator(config, Snapshot(0, str(folder)), stops)
 
 
 def answers(pieces: list[TokenDelta]) -> dict[int, list[TokenDelta]]:
