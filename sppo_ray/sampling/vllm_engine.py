@@ -17,6 +17,7 @@ from typing import Any
 from sppo_ray.config import Config
 from sppo_ray.errors import EngineFailed, SnapshotMismatch
 from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
+from sppo_ray.sampling.deltas import token_delta
 
 PEOPLE, RUN = -1, 0  # priorities of requests: the lower goes first
 
@@ -39,8 +40,8 @@ class _Chat:
     name: str
     news: queue.SimpleQueue[list[TokenDelta] | Exception | None]
 
-    def take(self, output: Any) -> None:
-        self.news.put([TokenDelta(o.index, o.text, len(o.token_ids), o.finish_reason) for o in output.outputs])
+    def take(self, output: Any, snapshot: str) -> None:
+        self.news.put([token_delta(completion, snapshot, self.ask.logprobs) for completion in output.outputs])
         if output.finished:
             self.news.put(None)
 
@@ -189,7 +190,7 @@ class VLLMGenerator:
             if output.finished:
                 del self._waiting[output.request_id]
             if isinstance(request, _Chat):
-                request.take(output)
+                request.take(output, self._snapshot.name)
             else:  # of which there is no output before it is finished
                 request.future.set_result(self._candidates(request.prompt, output))
 
@@ -236,6 +237,9 @@ class VLLMGenerator:
                 temperature=ask.temperature,
                 top_p=ask.top_p,
                 max_tokens=ask.max_tokens,
+                stop=list(ask.stop),
+                seed=ask.seed,
+                logprobs=ask.logprobs,
                 stop_token_ids=self._stop_token_ids,
                 output_kind=RequestOutputKind.DELTA,
             )
