@@ -209,6 +209,23 @@ def test_a_person_is_answered_in_pieces_while_the_run_samples(engine: VLLMGenera
         assert pieces[-1].finish_reason in ("stop", "length")
 
 
+def test_a_person_gets_stop_texts_seeds_and_logprobs(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    def asked(**options: Any) -> tuple[list[str], list[TokenDelta]]:
+        request = ChatRequest(prompts[0].token_ids, 2, 12, 1.0, 1.0, **options)
+        deltas = [piece for moment in engine.chat(request, "person") for piece in moment]
+        return ["".join(piece.text for piece in pieces) for pieces in answers(deltas).values()], deltas
+
+    texts, deltas = asked(seed=3, logprobs=2)
+    assert texts == asked(seed=3)[0] and texts[0] != texts[1]
+    for delta in deltas:
+        assert delta.snapshot == "iter-0" and len(delta.logprobs) == delta.tokens
+        for token in delta.logprobs:
+            assert len(token.top) == 2 and 0 >= token.top[0][1] >= token.top[1][1]
+            assert token.logprob <= token.top[0][1] + 1e-6
+    stop = texts[0][2:5]
+    assert asked(seed=3, stop=(stop,))[0][0] == texts[0][: texts[0].index(stop)]
+
+
 def test_who_leaves_ends_the_answer(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
     # At this temperature the policy writes noise, which seldom stops by itself.
     chat = engine.chat(ChatRequest(prompts[0].token_ids, 16, 400, 2.0, 1.0), "two")
