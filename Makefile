@@ -4,11 +4,14 @@
 # make env     the environment (.venv) alone
 # make bench   the speed ratios, into bench.json; BENCH="judge scale" for some of them
 # make lock    resolve the pinned CPU stack anew (requirements/cpu.txt)
+# make docs    the documentation site, into site/
+# make build   wheel and sdist, into dist/
+# PYTHON=python3.12 chooses the Python of the environment: 3.11, 3.12 or 3.13
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench chaos env lock
+.PHONY: demo test lint bench chaos env lock docs build
 
 demo: .venv/.installed
 	$(BIN)/python jobs/demo.py
@@ -32,11 +35,17 @@ chaos: .venv/.installed
 
 env: .venv/.installed
 
-.venv/.installed: requirements/cpu.txt pyproject.toml
+.venv/.installed: requirements/cpu.txt requirements/install.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-deps -r requirements/cpu.txt
+	$(BIN)/python requirements/install.py requirements/cpu.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+docs: .venv/.installed
+	$(BIN)/mkdocs build --strict
+
+build: .venv/.installed
+	$(BIN)/python -m build --no-isolation
 
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppo_ray.errors import ConfigError, EngineFailed, SnapshotMismatch
-from sppo_ray.records import Candidates, ChatRequest, Message, Progress, Prompt, Snapshot, TokenDelta
+from sppo_ray.records import Candidates, ChatRequest, Message, Progress, Prompt, Snapshot, TokenDelta, TokenLogprobs
 from sppo_ray.reporting import MemberStatus, PoolStatus, RunStatus, new_stages
 from sppo_ray.run_folder import Ledger
 from sppo_ray.web.protocol import Unavailable
@@ -74,7 +74,8 @@ class FakeGenerator:
         for word in range(ask.max_tokens):
             time.sleep(self._seconds)
             reason = "stop" if word == ask.max_tokens - 1 else None
-            yield [TokenDelta(index, f"{self._snapshot.name} ", 1, reason) for index in range(ask.n)]
+            name = self._snapshot.name
+            yield [TokenDelta(index, f"{name} ", 1, name, reason) for index in range(ask.n)]
 
     def abort(self, name: str) -> None:
         pass
@@ -122,13 +123,16 @@ class FakeJudge:
 class FakeRun:
     """A run whose stages move by one prompt whenever somebody looks, unless it is paused.
 
-    seconds: of each word of an answer.  asleep: whether the engines give none.
+    seconds: per word of an answer.  asleep: whether the engines sleep.  snapshot: the one they hold.
+    asked: the last request.  Each word has log-probability -0.5 and is the most likely one, "other" the second, at -1.
     """
 
     def __init__(self, ledger: Ledger, prompts: int = 40, seconds: float = 0.0) -> None:
         self.ledger = ledger
         self.asleep = False
-        self.chats = 0  # that go on now
+        self.chats = 0  # in progress
+        self.snapshot = f"iter-{ledger.finished_iterations()}"
+        self.asked: ChatRequest | None = None
         self._seconds = seconds
         pools = {
             name: PoolStatus(name, 2, 1, 4, 0, [_member(f"{name[:-1]}-{n}") for n in range(2)], [])
@@ -170,12 +174,17 @@ class FakeRun:
         if self.asleep:
             raise Unavailable("the engines sleep while the policy trains")
         self.chats += 1
+        self.asked = ask
         try:
             for word in range(min(ask.max_tokens, 5)):
                 for index in range(ask.n):
                     await asyncio.sleep(self._seconds)
                     reason = "stop" if word == min(ask.max_tokens, 5) - 1 else None
-                    yield TokenDelta(index, f"w{index}{word} ", 1, reason)
+                    text = f"w{index}{word} "
+                    logprobs: tuple[TokenLogprobs, ...] = ()
+                    if ask.logprobs is not None:
+                        logprobs = (TokenLogprobs(text, -0.5, ((text, -0.5), ("other", -1.0))[: ask.logprobs]),)
+                    yield TokenDelta(index, text, 1, self.snapshot, reason, logprobs)
         finally:
             self.chats -= 1
 

@@ -16,7 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from actors.cluster.placement import role_options, trainer_scaling
 from sppo_ray.config import Config
-from sppo_ray.judging import cut_pair
+from sppo_ray.judging import cut_pair, load_judge
 from sppo_ray.planning.rates import Rates
 from sppo_ray.preparation import Preparation
 from sppo_ray.records import Candidates, Pair, Prompt, Response, Snapshot
@@ -50,10 +50,7 @@ def _sample(config: Config, base: Snapshot, stops: list[int], prompts: list[Prom
 
 def _judge(config: Config, found: list[Candidates]) -> float:
     """Tokens per second of the comparisons of all ordered pairs, counted as the plan counts them: in the policy's tokens."""
-    from sppo_ray.judging import PairRM
-
-    device = "cuda" if config.rankers.gpus else "cpu"
-    judge = PairRM(config.judge.model, device=device, batch_tokens=config.judge.batch_tokens)
+    judge = load_judge(config.judge, "cuda" if config.rankers.gpus else "cpu")
     texts = [row.prompt for row in found], [row.responses for row in found]
     judge.compare(texts[0][:2], texts[1][:2])
     _, seconds = _timed(partial(judge.compare, *texts))

@@ -13,6 +13,7 @@ from actors.cluster.placement import here, role_options
 from actors.engines import generator, ranker
 from actors.engines.pool import Pool
 from sppo_ray.config import Config
+from sppo_ray.judging import load_judge
 from sppo_ray.records import Snapshot
 from sppo_ray.run_folder import Ledger
 
@@ -37,18 +38,8 @@ def start_generators(config: Config, model: Snapshot, stop_token_ids: list[int],
 
 
 def start_rankers(config: Config, ledger: Ledger) -> Any:
-    """A pool of PairRM judges."""
-    from sppo_ray.judging import PairRM
-
-    judge = config.judge
-    build = partial(
-        PairRM,
-        judge.model,
-        device="cuda" if config.rankers.gpus else "cpu",
-        batch_tokens=judge.batch_tokens,
-        source_max_length=judge.source_max_length,
-        candidate_max_length=judge.candidate_max_length,
-    )
+    """A pool of judges."""
+    build = partial(load_judge, config.judge, device="cuda" if config.rankers.gpus else "cpu")
     start = partial(ranker.start, config, build, ledger)
     return start_pool("ranker", start, config.rankers, partial(room, config, "rankers"))
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppo_ray.config import Config, JudgeSettings
-from sppo_ray.preference import preference_probabilities, select_pair, target_win_rates, win_rates
+from sppo_ray.loss import find_loss
+from sppo_ray.preference import preference_probabilities, select_pair, win_rates
 from sppo_ray.records import Candidates, Judged, Pair, Response
 
 
@@ -41,12 +42,9 @@ def pair(candidates: Candidates, judged: Judged, config: Config) -> Pair:
     """The chosen and rejected responses as they were sampled, with the win rates that the loss regresses them to."""
     chosen, rejected = judged.chosen, judged.rejected
     preference = preference_probabilities(judged.comparisons, config.judge.estimator, config.judge.temperature)
-    targets = target_win_rates(
-        config.training.loss,
-        judged.win_rates[chosen],
-        judged.win_rates[rejected],
-        float(preference[chosen, rejected]),
-    )
+    rates = judged.win_rates[chosen], judged.win_rates[rejected]
+    pointwise = find_loss(config.training.loss).targets
+    targets = pointwise(rates, float(preference[chosen, rejected])) if pointwise else rates
     responses = [
         Response(candidates.token_ids[index], candidates.logprobs[index], target)
         for index, target in zip((chosen, rejected), targets, strict=True)

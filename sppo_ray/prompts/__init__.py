@@ -4,17 +4,15 @@ In: a `PromptSource` of the configuration. Out: `SourcePrompt`s as text; through
 transformers) `Prompt`s as token ids.
 """
 
-from sppo_ray.prompts.messages import BadRow, parse_messages, transcript
+from sppo_ray.prompts.messages import transcript
 from sppo_ray.prompts.reading import SourcePrompt, iteration_prompts, read_prompts
 from sppo_ray.prompts.sources import open_table
 
 __all__ = [
-    "BadRow",
     "SourcePrompt",
     "chat_template",
     "iteration_prompts",
     "open_table",
-    "parse_messages",
     "read_prompts",
     "transcript",
 ]

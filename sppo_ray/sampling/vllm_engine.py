@@ -16,6 +16,7 @@ from typing import Any
 from sppo_ray.config import Config
 from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
+from sppo_ray.sampling.deltas import token_delta
 from sppo_ray.sampling.environment import set_environment
 
 COUNT_SECONDS = 0.5  # between counts of the tokens so far
@@ -40,8 +41,8 @@ class _Chat:
     name: str
     news: queue.SimpleQueue[list[TokenDelta] | Exception | None]
 
-    def take(self, output: Any) -> None:
-        self.news.put([TokenDelta(o.index, o.text, len(o.token_ids), o.finish_reason) for o in output.outputs])
+    def take(self, output: Any, snapshot: str) -> None:
+        self.news.put([token_delta(completion, snapshot, self.ask.logprobs) for completion in output.outputs])
         if output.finished:
             self.news.put(None)
 
@@ -191,7 +192,7 @@ class VLLMGenerator:
             if output.finished:
                 del self._waiting[output.request_id]
             if isinstance(request, _Chat):
-                request.take(output)
+                request.take(output, self._snapshot.name)
             else:  # FINAL_ONLY: it has no output before it is finished
                 row = self._candidates(request.prompt, output)
                 self._sampled += sum(map(len, row.token_ids))
@@ -252,6 +253,9 @@ class VLLMGenerator:
                 temperature=ask.temperature,
                 top_p=ask.top_p,
                 max_tokens=ask.max_tokens,
+                stop=list(ask.stop),
+                seed=ask.seed,
+                logprobs=ask.logprobs,
                 stop_token_ids=self._stop_token_ids,
                 output_kind=RequestOutputKind.DELTA,
             )

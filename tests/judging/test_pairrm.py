@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from sppo_ray.errors import ModelError
-from sppo_ray.judging import PairRM, check_checkpoint
+from sppo_ray.judging import PairRM
+from sppo_ray.judging.pairrm import check_checkpoint
 from tests import ROOT, SHARED
 from tests.judging.judge_checkpoint import build_checkpoint
 
@@ -165,7 +166,7 @@ def test_lengths_can_be_given(checkpoint: Path, judge: PairRM) -> None:
 
 def test_loading_leaves_transformers_as_it_was_and_says_nothing(checkpoint: Path) -> None:
     program = (
-        "import sys; from sppo_ray.judging import PairRM, check_checkpoint; import importlib.util\n"
+        "import sys; from sppo_ray.judging.pairrm import PairRM, check_checkpoint; import importlib.util\n"
         f"check_checkpoint({str(checkpoint)!r}); assert not {{'torch', 'llm_blender', 'transformers'}} & set(sys.modules)\n"
         f"PairRM({str(checkpoint)!r})\n"
         "import transformers.utils.hub as hub; assert not hasattr(hub, 'TRANSFORMERS_CACHE'); assert 'vllm' not in sys.modules"

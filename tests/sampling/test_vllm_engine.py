@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM
 
 from sppo_ray.config import Config, load_config
 from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
-from sppo_ray.loss import token_logprobs
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
 from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder.publishing import publish
 from sppo_ray.sampling import VLLMGenerator, vllm_engine
+from sppo_ray.training.logprobs import token_logprobs
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
 TEXTS = [
@@ -207,6 +207,23 @@ def test_a_person_is_answered_in_pieces_while_the_run_samples(engine: VLLMGenera
         assert len(pieces) > 1 and 1 < sum(piece.tokens for piece in pieces) <= 12
         assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
         assert pieces[-1].finish_reason in ("stop", "length")
+
+
+def test_a_person_gets_stop_texts_seeds_and_logprobs(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    def asked(**options: Any) -> tuple[list[str], list[TokenDelta]]:
+        request = ChatRequest(prompts[0].token_ids, 2, 12, 1.0, 1.0, **options)
+        deltas = [piece for moment in engine.chat(request, "person") for piece in moment]
+        return ["".join(piece.text for piece in pieces) for pieces in answers(deltas).values()], deltas
+
+    texts, deltas = asked(seed=3, logprobs=2)
+    assert texts == asked(seed=3)[0] and texts[0] != texts[1]
+    for delta in deltas:
+        assert delta.snapshot == "iter-0" and len(delta.logprobs) == delta.tokens
+        for token in delta.logprobs:
+            assert len(token.top) == 2 and 0 >= token.top[0][1] >= token.top[1][1]
+            assert token.logprob <= token.top[0][1] + 1e-6
+    stop = texts[0][2:5]
+    assert asked(seed=3, stop=(stop,))[0][0] == texts[0][: texts[0].index(stop)]
 
 
 def test_who_leaves_ends_the_answer(engine: VLLMGenerator, prompts: list[Prompt]) -> None:

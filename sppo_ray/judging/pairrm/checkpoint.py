@@ -4,14 +4,13 @@ In: a folder, or a hub name (`owner/name`). Out: its `Settings`, or a `ModelErro
 """
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sppo_ray.errors import ModelError
+from sppo_ray.models import is_hub_name
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
 FORMAT = "a PairRM checkpoint is a folder with config.json (ranker_type, model_type, model_name) and model.safetensors"
 
@@ -31,10 +30,6 @@ def check_checkpoint(checkpoint: str | Path) -> None:
     """Raises `ModelError` for what is not a PairRM checkpoint; a hub name passes, since only a download would tell."""
     if not is_hub_name(checkpoint):
         read_settings(Path(checkpoint))
-
-
-def is_hub_name(name: str | Path) -> bool:
-    return not Path(name).exists() and HUB_NAME.fullmatch(str(name)) is not None
 
 
 def local_settings(checkpoint: str | Path) -> Settings:
