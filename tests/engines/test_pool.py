@@ -160,3 +160,15 @@ def test_tokens_per_second_move_with_every_poll() -> None:
         sampling.cancel()
 
     play(story, min=1, max=1)
+
+
+def test_a_late_error_of_an_earlier_process_is_no_second_death() -> None:
+    async def story(world: World, pool: Routing) -> None:
+        await pool.open(BASE)
+        member = pool._members[0]
+        for _ in range(2):  # two calls were in flight when it died; the second says so after the member serves again
+            pool._lost(member, "its process died", 0)
+            await until(lambda: member.state == "up")
+        assert member.restarts == len(pool._outages) == 1
+
+    play(story)
