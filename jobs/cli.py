@@ -57,20 +57,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    # Before the command or after it: not set where it is absent, so that neither place overwrites the other.
-    which = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    which.add_argument("--run", metavar="NAME", help="the run, by the name or the path of its folder")
-    which.add_argument("--url", help="of the run's service (default: SPPO_RAY_URL)")
-    which.add_argument("--token", help="from the file that the run's log names (default: SPPO_RAY_TOKEN)")
     description, _, rest = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
-        "sppo-ray",
-        description=description,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[which],
+        "sppo-ray", description=description, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.set_defaults(run=None, url=os.environ.get("SPPO_RAY_URL"), token=os.environ.get("SPPO_RAY_TOKEN"))
+    # Also after the command, where an option that is absent must not overwrite the one before it.
+    which = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for place in (parser, which):
+        place.add_argument("--run", metavar="NAME", help="the run, by the name or the path of its folder")
+        place.add_argument("--url", help="of the run's service (default: SPPO_RAY_URL)")
+        place.add_argument("--token", help="from the file that the run's log names (default: SPPO_RAY_TOKEN)")
+    parser.set_defaults(url=os.environ.get("SPPO_RAY_URL"), token=os.environ.get("SPPO_RAY_TOKEN"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (_, help_) in JOBS.items():
         commands.add_parser(name, help=help_)

@@ -14,7 +14,7 @@ import ray
 from sppo_ray.errors import ClusterError
 
 CONNECT_SECONDS = 3.0  # Ray itself would wait 30 s to 2 minutes for a cluster that is not there
-LONGEST_FOLDER = 20  # characters: a Unix socket's path has at most 107, of which Ray's own part takes up to 85
+LONGEST_FOLDER = 20  # characters: a Unix socket's path has at most 107, and Ray's own part takes up to 85 of them
 SUBMIT = "submit the run instead, `ray job submit --address http://HEAD:8265 -- sppo-ray run ...`"
 
 
@@ -30,7 +30,7 @@ def connect() -> str:
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         # For a cluster started here: a run has more light processes than a small machine has cores, which Ray warns of.
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
-        os.environ.setdefault("RAY_TMPDIR", short_temporary_folder())
+        shorten_temporary_folder()
         try:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -45,10 +45,11 @@ def connect() -> str:
     return f"{where}: {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
 
 
-def short_temporary_folder() -> str:
-    """The folder for temporary files, or /tmp where its path is too long for Ray's sockets."""
-    folder = tempfile.gettempdir()
-    return folder if len(folder) <= LONGEST_FOLDER else "/tmp"
+def shorten_temporary_folder() -> None:
+    """Use /tmp where TMPDIR is too long for the sockets that Ray, its dashboard and vLLM's workers make there."""
+    if len(tempfile.gettempdir()) > LONGEST_FOLDER:
+        os.environ["TMPDIR"] = "/tmp"
+        tempfile.tempdir = None  # which keeps what TMPDIR was
 
 
 def check_address() -> None:
