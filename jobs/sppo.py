@@ -57,7 +57,7 @@ def job(arguments: list[str] | None, held: ExitStack) -> int:
         ledger = Ledger(root)
         held.enter_context(ledger.hold())
         new = ledger.claim(config, about())
-        store_prompts(ledger, preparation.prompts)
+        store_prompts(ledger, preparation.prompts, preparation.prompt_report)
         say(f"{'run folder' if new else 'continuing the run in'} {root}")
         say(connect())
         check_cluster(config, most_resources())
