@@ -3,6 +3,7 @@
 In: a recipe or a file, and `key.path=value` overrides. Out: a `Config`, or a `ConfigError` that names the key and the remedy.
 """
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from pydantic import ValidationError
 from sppo_ray.config.tree import Config, Section
 from sppo_ray.errors import ConfigError
 from sppo_ray.loading import nearest
+
+# What YAML would cut off as a comment or an anchor is part of an override's value, as in prompts.source=/data/a #b.jsonl.
+CUT_OFF = re.compile(r"&|(?=[^'\"\[{])(.*\s)?#")
+QUOTING = "; if text is meant, quote it for the shell and for YAML: {key}='\"...\"'"
 
 
 def recipe_names() -> list[str]:
@@ -81,9 +86,10 @@ def _set(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"{override!r}: {parent} is a value, not a section")
         tree = branch
     try:
-        tree[key] = yaml.safe_load(value)
+        tree[key] = value if CUT_OFF.match(value) else yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: the value is not YAML: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{override!r}: the value is not YAML: {reason}{QUOTING.format(key=path)}") from None
 
 
 def _describe(problem: Any) -> str:
@@ -95,7 +101,8 @@ def _describe(problem: Any) -> str:
         return f"{'.'.join(path)} is missing: add it to the configuration"
     if problem["type"] == "value_error" and not path:
         return str(problem["ctx"]["error"])
-    return f"{'.'.join(path)} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    hint = QUOTING.format(key=".".join(path)) if problem["type"] == "string_type" else ""
+    return f"{'.'.join(path)} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{hint}"
 
 
 def _keys(path: list[str]) -> list[str]:

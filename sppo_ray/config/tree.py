@@ -30,9 +30,11 @@ class PromptSource(Section):
     """Where prompts come from."""
 
     source: str
-    """`playground`, a .jsonl, .csv or .parquet file, the folder of a saved dataset, or a dataset's name on the hub."""
+    """`playground`, a file (JSON lines, JSON, CSV, TSV, Parquet, Arrow), a folder of a data set, or its name on the hub."""
     split: str | None = None
-    """Split of a hub or saved dataset; `{iteration}` in it stands for 1, 2, 3."""
+    """Split of a data set, or file of a folder without its extension; `{iteration}` in it stands for 1, 2, 3."""
+    subset: str | None = None
+    """Configuration of a data set that has several."""
     column: str | None = None
     """Column of text or chat messages; found by its usual names if not set."""
     limit: Positive | None = None

@@ -155,6 +155,10 @@ class Ledger:
     def prompts(self, iteration: int) -> list[Prompt]:
         return self.read(Prompt, self.iteration(iteration) / "prompts.parquet")
 
+    def prompt_report(self) -> Path:
+        """Where it says what was dropped, left out or cut when the prompts were read."""
+        return self.root / "prompts.json"
+
     # The run
 
     def hold(self) -> AbstractContextManager[None]:
