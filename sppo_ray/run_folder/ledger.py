@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 CANDIDATES, JUDGED = "candidates", "judged"  # of the training prompts
 HELD_OUT = "evaluation"  # the folder of an iteration's responses to the held-out prompts
 
+
 @dataclass(frozen=True)
 class Ledger:
     """The folder of one run. Paths are those of docs: `iter-<t>/{candidates,judged}/<block>.parquet` and so on.
@@ -135,6 +136,10 @@ class Ledger:
 
     def prompts(self, iteration: int) -> list[Prompt]:
         return self.read(Prompt, self.iteration(iteration) / "prompts.parquet")
+
+    def prompt_report(self) -> Path:
+        """Where it says what was dropped, left out or cut when the prompts were read."""
+        return self.root / "prompts.json"
 
     # The run
 

@@ -13,7 +13,9 @@ class OutOfMemoryError(RuntimeError):
 WORDS = [
     OutOfMemoryError("Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB"),
     RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
-    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call"),
+    RuntimeError(
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call"
+    ),
     RuntimeError("CUDA driver error: out of memory"),
     RuntimeError("HIP out of memory. Tried to allocate 1.00 GiB"),
     RuntimeError("HIP error: hipErrorOutOfMemory"),
@@ -23,7 +25,9 @@ WORDS = [
     RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:3690\nLast error:\nFailed to CUDA calloc async 4194304 bytes"),
     RuntimeError("NCCL error\nLast error:\nFailed to CUDA host alloc 9637888 bytes"),
     RuntimeError("NCCL error\nncclUnhandledCudaError: Call to CUDA function failed.\nCuda failure 2 'out of memory'"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+    ),
     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4398046511104 bytes."),
     RuntimeError("Unable to allocate page-locked memory"),
     RuntimeError("std::bad_alloc"),
