@@ -2,6 +2,7 @@
 
 In: c[i, j], the judge's logit that response i (placed left) beats response j (placed right), zero diagonal.
 Out: win rates w[i] of each response against the policy that sampled all K, and the chosen and rejected indices.
+A response whose comparisons are not finite numbers is set aside: its win rate is NaN, and the others' are over the rest.
 """
 
 from typing import Literal
@@ -23,7 +24,7 @@ def preference_probabilities(
     """
     margins = _antisymmetric(comparisons)
     if estimator == "pooled":
-        scores = margins.mean(axis=-1)
+        scores = _mean(margins)
         margins = scores[..., :, None] - scores[..., None, :]
     return 0.5 * (1.0 + np.tanh(margins / (2.0 * temperature)))
 
@@ -32,7 +33,7 @@ def win_rates(
     comparisons: ArrayLike, estimator: Estimator = "pairwise", temperature: float = 1.0
 ) -> NDArray[np.float64]:
     """w[i] = mean over all K j of P[i, j], with P[i, i] = 1/2: (..., K, K) logits to (..., K) in [0, 1]."""
-    return preference_probabilities(comparisons, estimator, temperature).mean(axis=-1)
+    return _mean(preference_probabilities(comparisons, estimator, temperature))
 
 
 def select_pair(
@@ -40,17 +41,40 @@ def select_pair(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices (...,) of the chosen (highest) and rejected (lowest score) response; the first one on ties.
 
-    The score is w for `pairwise` and S for `pooled`.
+    The score is w for `pairwise` and S for `pooled`. Never one that is set aside, unless all are: then both are 0.
     """
     if estimator == "pooled":
-        scores = _antisymmetric(comparisons).mean(axis=-1)
+        scores = _mean(_antisymmetric(comparisons))
     else:
         scores = win_rates(comparisons, estimator, temperature)
-    return scores.argmax(axis=-1), scores.argmin(axis=-1)
+    unknown = np.isnan(scores)
+    return np.where(unknown, -np.inf, scores).argmax(axis=-1), np.where(unknown, np.inf, scores).argmin(axis=-1)
 
 
 def _antisymmetric(comparisons: ArrayLike) -> NDArray[np.float64]:
     logits = np.asarray(comparisons, dtype=np.float64)
     if logits.ndim < 2 or logits.shape[-1] != logits.shape[-2]:
         raise ValueError(f"comparisons have shape {logits.shape}; expected (..., K, K)")
-    return logits - np.swapaxes(logits, -1, -2)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        margins = logits - np.swapaxes(logits, -1, -2)
+    gone = _set_aside(margins)
+    return np.where(gone[..., :, None] | gone[..., None, :], np.nan, margins)
+
+
+def _set_aside(margins: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which responses (..., K) to leave out, so that all margins (..., K, K) of the others are finite: the worst one first."""
+    broken = ~np.isfinite(margins)
+    gone = np.zeros(margins.shape[:-1], dtype=np.bool_)
+    while broken.any():
+        counts = broken.sum(axis=-1)
+        worst = np.arange(margins.shape[-1]) == counts.argmax(axis=-1)[..., None]
+        gone |= worst & (counts > 0)
+        broken &= ~(gone[..., :, None] | gone[..., None, :])
+    return gone
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over the last axis, of what is not NaN; NaN where nothing is left."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0.0).sum(axis=-1) / known.sum(axis=-1))

@@ -3,7 +3,9 @@
 Token ids and log-probabilities are those of sampling; text is for judges and people.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import Any, TypedDict, TypeVar
 
 import pyarrow as pa
@@ -48,7 +50,7 @@ class Judged:
     """The judge's view of one prompt's K candidates.
 
     comparisons: (K, K) logits c[i][j] that response i, placed left, beats response j; zero diagonal.
-    win_rates: K values in [0, 1].  chosen, rejected: indices into responses.
+    win_rates: K values in [0, 1], NaN for a response that is set aside.  chosen, rejected: indices into responses.
     truncated: share of the comparisons in which the judge saw a cut text.
     """
 
@@ -65,7 +67,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class SetAside:
-    """A prompt that engines failed on again and again. stage: "generate" or "judge".  why: what each of them said."""
+    """A prompt that every engine failed on, or whose responses cannot be compared. stage: "generate" or "judge"."""
 
     prompt_id: str
     stage: str
@@ -158,8 +160,31 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class ReferenceGap:
+    """d = log pi_t by the trainer minus log pi_t by the sampler, over response tokens, in nats.
+
+    mean_abs, p95_abs: mean and 95th percentile of |d|.  mean: of d.  k3: mean of e^d - 1 - d, an estimate of
+    KL(sampler || trainer) per token.
+    """
+
+    mean_abs: float
+    p95_abs: float
+    mean: float
+    k3: float
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> "ReferenceGap | None":
+        """The gap that a row of the training log holds: the first step's does."""
+        found = {field.name: row.get(f"reference_{field.name}") for field in fields(ReferenceGap)}
+        return None if None in found.values() else ReferenceGap(**found)
+
+
+@dataclass(frozen=True)
 class StepNumbers:
-    """One optimizer step over all workers. Losses are means over pairs; log-ratios over responses, in nats."""
+    """One optimizer step over all workers. Losses are means over pairs; log-ratios over responses, in nats.
+
+    skipped: the loss or its gradient was not a number, so the weights stayed as they were.
+    """
 
     step: int
     loss: float
@@ -169,10 +194,16 @@ class StepNumbers:
     rejected_log_ratio: float
     gradient_norm: float  # before clipping
     learning_rate: float
-    reference_mismatch: float | None  # nats a token; on the first step, where policy and reference are the same
+    skipped: bool
+    reference: ReferenceGap | None  # on the first step, where policy and reference are the same
 
     def row(self) -> dict[str, Any]:
-        return asdict(self)
+        """Flat, as JSON can hold it: None in place of what is not a finite number, `reference_k3` and so on on the first step."""
+        values = asdict(self)
+        values |= {f"reference_{name}": value for name, value in (values.pop("reference") or {}).items()}
+        return {
+            key: None if isinstance(value, float) and not isfinite(value) else value for key, value in values.items()
+        }
 
 
 IDS = pa.list_(pa.int32())

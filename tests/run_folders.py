@@ -22,9 +22,12 @@ def judged(sampled: Candidates, comparisons: list[list[float]], win_rates: list[
     return Judged(sampled.prompt_id, sampled.prompt, texts, comparisons, win_rates, chosen, rejected, sampled.snapshot)
 
 
+GAP = {"reference_mean_abs": 0.001, "reference_p95_abs": 0.003, "reference_mean": -0.0002, "reference_k3": 1e-6}
+
+
 def training_row(step: int, chosen: float = 0.0, rejected: float = 0.0, pairs: int = 1) -> dict[str, Any]:
     numbers = {"loss": 4.0 / step, "pairs": pairs, "chosen_log_ratio": chosen, "rejected_log_ratio": rejected}
-    return {"step": step, **numbers, "reference_mismatch": 0.001 if step == 1 else None}
+    return {"step": step, **numbers, "skipped": False, **(GAP if step == 1 else {})}
 
 
 def run_folder(root: Path, texts: list[str], overrides: list[str] | None = None) -> Ledger:

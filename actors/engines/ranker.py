@@ -16,7 +16,7 @@ from actors.cluster.placement import role_options
 from actors.engines.engine import EngineActor
 from sppo_ray.config import Config
 from sppo_ray.judging import judged_rows
-from sppo_ray.records import Candidates, Judged
+from sppo_ray.records import Candidates, Judged, SetAside
 from sppo_ray.run_folder import Ledger
 
 if TYPE_CHECKING:
@@ -34,12 +34,19 @@ class RankerActor(EngineActor):
         self._start()
         return os.getpid(), None
 
-    def judge(self, candidates: Path, judged: Path) -> None:
-        """Compare all ordered pairs of a block's candidates and write the judged rows to the ledger."""
+    def judge(self, candidates: Path, judged: Path) -> list[SetAside]:
+        """Compare all ordered pairs of a block's candidates and write the judged rows to the ledger.
+
+        Returns the prompts that are set aside, which the ledger names, too.
+        """
         rows = self._ledger.read(Candidates, candidates)
         texts = [row.prompt for row in rows], [row.responses for row in rows]
         comparisons, truncated = self._engine.compare(*texts), self._engine.truncated(*texts)
-        self._ledger.write(judged_rows(rows, comparisons, truncated, self._config), Judged, judged)
+        found, unusable = judged_rows(rows, comparisons, truncated, self._config)
+        if unusable:
+            self._ledger.write_set_aside(judged, unusable)
+        self._ledger.write(found, Judged, judged)
+        return unusable
 
     def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """The judge's comparison logits (N, K, K) for N prompts with K candidates each."""

@@ -75,17 +75,17 @@ async def judge_block(pools: EnginePools, candidates: Path, path: Path) -> list[
     """Write the judgements of a block of candidates to the ledger under path; returns the prompts that were set aside."""
     judge = pools.rankers.call
     try:
-        await judge.remote("judge", candidates, path)
+        unusable: list[SetAside] = await judge.remote("judge", candidates, path)
     except BlockFailed:
         rows = pools.ledger.read(Candidates, candidates)
 
-        def one(number: int, part: Path) -> Awaitable[None]:
+        def one(number: int, part: Path) -> Awaitable[list[SetAside]]:
             its_candidates = part.with_name(f"{number:05d}-candidates.parquet")
             pools.ledger.write([rows[number]], Candidates, its_candidates)
             return judge.remote("judge", its_candidates, part, alone=True)
 
         return await _one_by_one(pools, path, Judged, [row.prompt_id for row in rows], one)
-    return []
+    return unusable
 
 
 async def _one_by_one(
@@ -93,16 +93,16 @@ async def _one_by_one(
     path: Path,
     kind: type[Record],
     names: list[str],
-    one: Callable[[int, Path], Awaitable[None]],
+    one: Callable[[int, Path], Awaitable[list[SetAside] | None]],
 ) -> list[SetAside]:
     """Do the prompts of a block singly, set those aside that keep failing, and write the block with the others."""
     parts = path.with_name(f"{path.stem}.parts")
     rows: list[Record] = []
-    failed = []
+    failed: list[SetAside] = []
     for number, name in enumerate(names):
-        part = parts / f"{number:05d}.parquet"
+        part = parts / path.parent.name / f"{number:05d}.parquet"
         try:
-            await one(number, part)
+            failed += await one(number, part) or []
         except BlockFailed as error:
             why = str(getattr(error, "cause", error))
             failed.append(SetAside(name, "generate" if kind is Candidates else "judge", why))

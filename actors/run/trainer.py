@@ -35,7 +35,7 @@ from actors.cluster.placement import trainer_scaling
 from actors.run.pairs import share_size
 from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed, RunStopped
-from sppo_ray.records import Pair, Snapshot, from_table
+from sppo_ray.records import Pair, ReferenceGap, Snapshot, from_table
 from sppo_ray.reporting.cards import model_card
 from sppo_ray.run_folder import Ledger, files, local, remote, reporting
 from sppo_ray.training.memory import memory_remedy, out_of_memory
@@ -57,6 +57,11 @@ class Job:
         snapshot = self.base if iteration == 1 else self.ledger.snapshot(iteration - 1)
         assert snapshot is not None  # published, or the iteration would not have begun
         return snapshot
+
+    def earlier_k3(self, iteration: int) -> list[float]:
+        """The reference gaps of the iterations before one, as KL per token."""
+        rows = [row for earlier in range(1, iteration) for row in self.ledger.training_rows(earlier)]
+        return [gap.k3 for gap in map(ReferenceGap.of, rows) if gap]
 
     def steps(self, iteration: int) -> int:
         """Optimizer steps of an iteration."""
@@ -157,11 +162,11 @@ def _no_memory(where: str, error: BaseException, config: Config) -> RunFailed:
 
 
 def _train(job: Job, iteration: int) -> bool:
-    """A step a batch, then the publication, which all workers take part in. False where the run is to stop before that."""
+    """One step per batch, then the publication, which all workers take part in. False if the run is to stop before that."""
     from sppo_ray.training.policy import TrainablePolicy  # DeepSpeed, which only the train workers load
 
     reference = local(job.reference(iteration)).uri
-    policy = TrainablePolicy(job.config, reference, job.steps(iteration), get_device())
+    policy = TrainablePolicy(job.config, reference, job.steps(iteration), get_device(), job.earlier_k3(iteration))
     if _first():
         job.coordinator.training.remote(iteration)
     batches = _batches(job.config, policy, iteration)
@@ -176,6 +181,11 @@ def _train(job: Job, iteration: int) -> bool:
             job.coordinator.trained.remote(numbers, sum(row["pairs"] for row in log))
         if policy.steps_done % job.config.training.checkpoint_steps == 0:
             _checkpoint(job, policy, iteration, log)
+    if all(row.get("skipped") for row in log):
+        raise RunFailed(
+            f"iteration {iteration}: none of its {len(log)} optimizer steps could be taken, for the loss or its gradient was "
+            "not a finite number; a new run needs a lower training.eta or training.learning_rate, or policy.dtype=float32"
+        )
     if _first():
         files.write_json_lines(job.ledger.training_log(iteration), log)
     _publish(job, iteration, policy, reference)
@@ -184,7 +194,7 @@ def _train(job: Job, iteration: int) -> bool:
 
 
 def _restore(policy: Any, iteration: int) -> list[dict[str, Any]]:
-    """Go on from the last committed checkpoint, if it is one of this iteration; gives its log."""
+    """Continue from the last committed checkpoint, if it is one of this iteration; returns its log."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None or checkpoint.get_metadata()["iteration"] != iteration:
         return []

@@ -28,7 +28,6 @@ REPORT = (
     ("win_rate_vs_base", "sppo_win_rate_vs_base_ratio", "Win rate against the base on held-out prompts, by the judge."),
     ("win_rate_vs_previous", "sppo_win_rate_vs_previous_ratio", "Win rate against the previous policy."),
     ("mean_response_tokens", "sppo_response_length_tokens", "Mean length of the responses to held-out prompts."),
-    ("reference_mismatch", "sppo_reference_mismatch_nats", "Sampler against trainer on the same tokens, nats a token."),
 )  # fmt: skip
 # Of a stage of the iteration: key, metric, description.
 STAGES = (
@@ -72,6 +71,9 @@ class RunMetrics:
         report = self._ledger.report(max(1, self._ledger.finished_iterations())) or {}
         for key, name, description in REPORT:
             self._gauge(name, description, report.get(key))
+        gap = report.get("diagnostics", {}).get("reference") or {}
+        mismatch = "Mean |sampler - trainer| of the log-probabilities of the same tokens, nats per token."
+        self._gauge("sppo_reference_mismatch_nats", mismatch, gap.get("mean_abs"))
         for pool in status.pools:
             self._pool(pool, status)
 

@@ -62,7 +62,7 @@ def rank(preparation: Preparation, ledger: Ledger) -> None:
     texts = [row.prompt for row in rows], [row.responses for row in rows]
     scores = blender.rank(*texts, return_scores=True, batch_size=1)
     comparisons = (scores[:, :, None] - scores[:, None, :]) / 2
-    judged = judged_rows(rows, comparisons, np.zeros(len(rows), dtype=np.float32), preparation.config.judge)
+    judged, _ = judged_rows(rows, comparisons, np.zeros(len(rows), dtype=np.float32), preparation.config.judge)
     ledger.write(judged, Judged, ledger.block(Judged, 1, 0))
 
 

@@ -4,7 +4,6 @@ In: the configuration that a run folder was last used with, and the one that a p
 """
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 from sppo_ray.config.reference import keys
@@ -28,4 +27,7 @@ def changes(old: Config, new: Config) -> list[Change]:
 
 def _value(config: Config, key: str) -> Any:
     """The value of a dotted key; None if its section is left out."""
-    return reduce(lambda section, name: getattr(section, name, None), key.split("."), config)
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name, None)
+    return value

@@ -3,6 +3,7 @@
 In: comparison logits of answer against answer, or a rule that scores any answer. Out: win rates with 95 % intervals.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,11 +18,13 @@ Rule = Callable[[str, str], float | None]  # prompt, answer -> score; None for a
 
 RESAMPLES = 1000
 
+log = logging.getLogger(__name__)
+
 
 def wins(comparisons: ArrayLike) -> NDArray[np.float64]:
     """1 where the first of two answers wins, 1/2 on ties, else 0: (N, 2, 2) logits of both orders to (N,)."""
     logits = np.asarray(comparisons, dtype=np.float64)
-    return 0.5 + 0.5 * np.sign(logits[:, 0, 1] - logits[:, 1, 0])
+    return _wins(logits[:, 0, 1], logits[:, 1, 0])
 
 
 def win_rate(per_prompt: Sequence[float], seed: int) -> dict[str, Any]:
@@ -58,7 +61,17 @@ def against_first(comparisons: ArrayLike, chosen: NDArray[np.intp]) -> NDArray[n
     """1 where the chosen of n answers beats the first, 1/2 where it is as good or the first itself: (N, n, n) to (N,)."""
     logits = np.asarray(comparisons, dtype=np.float64)
     rows = np.arange(len(logits))
-    return 0.5 + 0.5 * np.sign(logits[rows, chosen, 0] - logits[rows, 0, chosen])
+    return _wins(logits[rows, chosen, 0], logits[rows, 0, chosen])
+
+
+def _wins(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From the logits of both orders. Where they are not finite numbers, nobody wins."""
+    known = np.isfinite(left) & np.isfinite(right)
+    if not known.all():
+        log.warning(
+            "the judge's comparisons of %d of %d pairs are not numbers: they count as ties", (~known).sum(), known.size
+        )
+    return 0.5 + 0.5 * np.sign(np.where(known, left, 0.0) - np.where(known, right, 0.0))
 
 
 def mean_characters(candidates: list[Candidates]) -> float:

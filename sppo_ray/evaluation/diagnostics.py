@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sppo_ray.evaluation.exploitation import Drift, drift, warnings
 from sppo_ray.preference import preference_probabilities
-from sppo_ray.records import Candidates, Judged
+from sppo_ray.records import Candidates, Judged, ReferenceGap
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CONFIDENT = 0.95  # a win with P above it, or below 1 - it
@@ -27,6 +27,8 @@ SETTLED = 0.25  # the last part of an epoch, in which the learning rate ends and
 class Diagnostics:
     """Shares and rates are in [0, 1]; None where the data do not say. Judge numbers are over all pairs of candidates.
 
+    responses_set_aside: whose comparisons or log-probabilities are not finite numbers, among the prompts that were judged.
+    equal_share: of prompts whose candidates are all judged equal, so that chosen and rejected are the same response.
     cycle_share: of prompts whose candidates contain a cycle of strict preferences, P[i, j] > 1/2.
     position_bias: mean of c[i, j] + c[j, i] over i < j, logits; above 0 the judge favours the left place.
     truncation_rate: of comparisons in which the judge saw a text cut.
@@ -35,12 +37,16 @@ class Diagnostics:
         the share of them that the judge decides confidently (P above 0.95 or below 0.05).
     judge_confidence, confident_share: mean |P - 1/2|, and share of pairs decided confidently.
     win_rate_chosen, win_rate_rejected: quantiles.
-    kl_previous: nats a response.  `previous_kl` says of what.  kl_previous_per_token: over the mean length.
+    kl_previous: nats per response, as `previous_kl` estimates it.  kl_previous_per_token: over the mean length.
     duplicate_share: of candidates whose text an earlier candidate of the prompt has.
+    skipped_steps: optimizer steps that left the weights as they were, because the loss or its gradient was not a number.
+    reference: sampler against trainer, on the first batch.
     drift: of the responses to the held-out prompts from the base's.
     """
 
     prompts: int
+    responses_set_aside: int
+    equal_share: float
     cycle_share: float
     position_bias: float
     truncation_rate: float
@@ -51,9 +57,11 @@ class Diagnostics:
     confident_share: float
     win_rate_chosen: dict[str, float]
     win_rate_rejected: dict[str, float]
-    kl_previous: float
-    kl_previous_per_token: float
+    kl_previous: float | None
+    kl_previous_per_token: float | None
     duplicate_share: float
+    skipped_steps: int
+    reference: ReferenceGap | None
     drift: Drift | None
     warnings: list[str]
 
@@ -69,7 +77,7 @@ def diagnose(
     *,
     temperature: float = 1.0,
 ) -> Diagnostics:
-    """Everything about one iteration. scored is read once, a prompt at a time, so that an iteration need not fit in memory.
+    """Everything about one iteration. scored is read once, prompt by prompt, so that an iteration need not fit in memory.
 
     held_out, base: responses of the iteration's policy and of the base to the same prompts; both may be empty.
     The judge is described by its own pairwise preferences, whatever the estimator: pooled ones cannot form a cycle.
@@ -80,23 +88,29 @@ def diagnose(
     )
     left, right = np.triu_indices(comparisons.shape[-1], 1)
     wins = preference_probabilities(comparisons, "pairwise", temperature)[:, left, right]
+    known = ~np.isnan(wins)  # without responses that were set aside
+    near &= known
     confident = np.maximum(wins, 1 - wins) > CONFIDENT
     kl = previous_kl(training)
     numbers: dict[str, Any] = {
         "prompts": len(facts),
+        "responses_set_aside": int(np.isnan(win_rates).sum()),
+        "equal_share": float(np.mean([fact.equal for fact in facts])),
         "cycle_share": cycle_share(comparisons),
         "position_bias": position_bias(comparisons),
         "truncation_rate": float(np.mean([fact.truncated for fact in facts])),
         "length_correlation": length_correlation(win_rates, lengths),
         "near_identical_pairs": int(near.sum()),
         "confident_near_identical": float(confident[near].mean()) if near.any() else None,
-        "judge_confidence": float(np.abs(wins - 0.5).mean()),
-        "confident_share": float(confident.mean()),
+        "judge_confidence": float(np.abs(wins - 0.5)[known].mean()),
+        "confident_share": float(confident[known].mean()),
         "win_rate_chosen": quantiles([fact.chosen for fact in facts]),
         "win_rate_rejected": quantiles([fact.rejected for fact in facts]),
         "kl_previous": kl,
-        "kl_previous_per_token": kl / float(lengths.mean()),
+        "kl_previous_per_token": None if kl is None else kl / float(lengths.mean()),
         "duplicate_share": sum(fact.duplicates for fact in facts) / lengths.size,
+        "skipped_steps": sum(bool(row.get("skipped")) for row in training),
+        "reference": next((gap for gap in map(ReferenceGap.of, training) if gap), None),
     }
     moved = drift(held_out, base) if held_out else None
     return Diagnostics(**numbers, drift=moved, warnings=warnings(numbers, moved))
@@ -116,7 +130,7 @@ def position_bias(comparisons: ArrayLike) -> float:
     """Mean of c[i, j] + c[j, i] over all pairs of all prompts, logits: (N, K, K)."""
     logits = np.asarray(comparisons, dtype=np.float64)
     left, right = np.triu_indices(logits.shape[-1], 1)
-    return float((logits[:, left, right] + logits[:, right, left]).mean())
+    return float(np.nanmean(logits[:, left, right] + logits[:, right, left]))
 
 
 def length_correlation(win_rates: ArrayLike, lengths: ArrayLike) -> float | None:
@@ -129,15 +143,18 @@ def length_correlation(win_rates: ArrayLike, lengths: ArrayLike) -> float | None
     return float(((w * n).sum(axis=1) / np.sqrt((w**2).sum(axis=1) * (n**2).sum(axis=1))).mean())
 
 
-def previous_kl(training: Sequence[Mapping[str, Any]]) -> float:
-    """Estimate of KL(pi_t || pi), the sampler against the trained policy, in nats a response.
+def previous_kl(training: Sequence[Mapping[str, Any]]) -> float | None:
+    """Estimate of KL(pi_t || pi), the sampler against the trained policy, in nats per response; None without a step taken.
 
     The mean of log pi_t - log pi (k1) over the chosen and rejected responses of the last quarter of the training log,
     where the policy is almost the published one and has not been trained on the responses yet (in the first epoch).
     They come from pi_t at the run's temperature, but are the best and worst of K and not a fair draw: to first order
     the two tilts cancel. An estimate near 0 may be slightly negative.
     """
-    rows = training[-max(1, round(len(training) * SETTLED)) :]
+    taken = [row for row in training if row["pairs"] and not row.get("skipped")]
+    if not taken:
+        return None
+    rows = taken[-max(1, round(len(taken) * SETTLED)) :]
     pairs = sum(row["pairs"] for row in rows)
     return sum(-row["pairs"] * (row["chosen_log_ratio"] + row["rejected_log_ratio"]) / 2 for row in rows) / pairs
 
@@ -167,6 +184,7 @@ class _Facts:
     near: list[bool]
     chosen: float
     rejected: float
+    equal: bool
     duplicates: int
     truncated: float
 
@@ -180,6 +198,7 @@ class _Facts:
             near=[near_identical(one, other) for one, other in combinations(texts, 2)],
             chosen=judged.win_rates[judged.chosen],
             rejected=judged.win_rates[judged.rejected],
+            equal=judged.chosen == judged.rejected,
             duplicates=len(texts) - len(set(texts)),
             truncated=judged.truncated,
         )

@@ -12,17 +12,29 @@ from numpy.typing import NDArray
 from sppo_ray.config import Config, JudgeSettings
 from sppo_ray.loss import find_loss
 from sppo_ray.preference import preference_probabilities, select_pair, win_rates
-from sppo_ray.records import Candidates, Judged, Pair, Response
+from sppo_ray.records import Candidates, Judged, Pair, Response, SetAside
+
+NOT_NUMBERS = (
+    "the judge's comparisons or the sampler's log-probabilities of {} of its {} responses are not finite numbers"
+)
 
 
 def judged_rows(
     rows: Sequence[Candidates], comparisons: NDArray[np.float32], truncated: NDArray[np.float32], judge: JudgeSettings
-) -> list[Judged]:
-    """Win rates, chosen and rejected from the comparisons (N, K, K) of N prompts. truncated: shares (N,)."""
+) -> tuple[list[Judged], list[SetAside]]:
+    """Win rates, chosen and rejected from the comparisons (N, K, K) of N prompts. truncated: shares (N,).
+
+    A response whose comparisons or log-probabilities are not finite numbers is neither chosen nor rejected, and its win
+    rate is NaN. A prompt with fewer than two others is set aside.
+    """
     how = judge.estimator, judge.temperature
+    sampled = np.array([[np.isfinite(logprobs).all() for logprobs in row.logprobs] for row in rows], dtype=np.bool_)
+    known = np.isfinite(comparisons) & sampled.reshape(*comparisons.shape[:2], 1)
+    comparisons = np.where(known, comparisons, np.float32(np.nan))
     rates = win_rates(comparisons, *how)
     chosen, rejected = select_pair(comparisons, *how)
-    return [
+    usable = np.isfinite(rates).sum(axis=-1)
+    judged = [
         Judged(
             prompt_id=row.prompt_id,
             prompt=row.prompt,
@@ -35,6 +47,12 @@ def judged_rows(
             truncated=float(truncated[i]),
         )
         for i, row in enumerate(rows)
+        if usable[i] >= 2
+    ]
+    return judged, [
+        SetAside(row.prompt_id, "judge", NOT_NUMBERS.format(len(row.responses) - usable[i], len(row.responses)))
+        for i, row in enumerate(rows)
+        if usable[i] < 2
     ]
 
 

@@ -95,8 +95,8 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         report = replace(report, skipped=skipped, cut=report.cut + encoded.truncated)
     for note in _notes(report, config.policy.max_prompt_length):
         say(note)
-    for iteration, part in enumerate(prompts[1:], 1):
-        if few := few_steps(config.training, len(part)):
+    for iteration in range(1, len(prompts)):
+        if few := few_steps(config.training, len(prompts[iteration])):
             say(f"iteration {iteration}: {few}")
     each = ", ".join(str(len(part)) for part in prompts[1:])
     say(f"prompts of each iteration: {each}; held out: {len(prompts[0])}")

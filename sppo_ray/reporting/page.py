@@ -29,8 +29,15 @@ DIAGNOSTICS = (
     ("Confident wins between those", "a judge that is sure here decides on noise", "confident_near_identical", ".1%"),
     ("Win rate of chosen", "median (5 % to 95 % of prompts)", "win_rate_chosen", ".2f"),
     ("Win rate of rejected", "median (5 % to 95 % of prompts)", "win_rate_rejected", ".2f"),
-    ("KL from the previous policy", "nats a response, on the last quarter of the training log", "kl_previous", ".2f"),
-    ("KL a token", "nats", "kl_previous_per_token", ".3f"),
+    ("KL from the previous policy", "nats per response, on the last quarter of the training log", "kl_previous", ".2f"),
+    ("KL per token", "nats", "kl_previous_per_token", ".3f"),
+    ("Sampler against trainer, mean |d|", "log-probabilities of the same tokens on the first batch, nats per token", "reference.mean_abs", ".4f"),
+    ("95 % of tokens below", "|d|, nats", "reference.p95_abs", ".4f"),
+    ("Signed mean", "trainer minus sampler, nats per token", "reference.mean", "+.4f"),
+    ("KL(sampler || trainer)", "mean of e^d - 1 - d, nats per token", "reference.k3", ".2g"),
+    ("Skipped optimizer steps", "the loss or its gradient was not a finite number", "skipped_steps", "d"),
+    ("Prompts judged equal", "chosen and rejected are the same response", "equal_share", ".1%"),
+    ("Responses set aside", "comparisons or log-probabilities that are not finite numbers", "responses_set_aside", "d"),
     ("Duplicate candidates", "texts that an earlier candidate of the prompt has", "duplicate_share", ".1%"),
     ("Length against the base", "held-out responses, mean tokens over the base's", "drift.length_ratio", ".2f"),
     ("Repetition", "token 4-grams of a held-out response that it has had before", "drift.repetition", ".1%"),
@@ -96,14 +103,15 @@ def run_charts(ledger: Ledger, reports: list[dict[str, Any]]) -> list[Chart]:
 def _loss_chart(ledger: Ledger, iterations: list[int]) -> Chart:
     """The iterations' steps one after the other, with a mark where the next iteration begins."""
     losses: list[tuple[float, float]] = []
-    ends: list[float] = []
+    ends: list[float] = [0]
     for iteration in iterations:
-        losses += [(len(losses) + n, row["loss"]) for n, row in enumerate(ledger.training_rows(iteration), 1)]
-        ends.append(len(losses))
+        rows = ledger.training_rows(iteration)
+        losses += [(ends[-1] + n, row["loss"]) for n, row in enumerate(rows, 1) if row["loss"] is not None]
+        ends.append(ends[-1] + len(rows))
     drawn = thinned(losses)
     mean = smoothed(drawn, reach=len(drawn) // 40)
     return line_chart(
-        "Loss", "step", [Series("each step", drawn, dots=False), Series("mean", mean, dots=False)], marks=ends[:-1]
+        "Loss", "step", [Series("each step", drawn, dots=False), Series("mean", mean, dots=False)], marks=ends[1:-1]
     )
 
 

@@ -7,6 +7,7 @@ import heapq
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sppo_ray.config import Config
 from sppo_ray.evaluation import cycle_share
@@ -37,13 +38,14 @@ def disagreement(judged: Judged) -> float:
 
 def _position(judged: Judged) -> float:
     logits = np.asarray(judged.comparisons)
-    return float(np.abs(logits + logits.T).max())
+    return float(np.nanmax(np.abs(logits + logits.T)))
 
 
 def shown(judged: Judged, config: Config, iteration: int) -> dict[str, Any]:
     """A judged prompt as a page shows it: its numbers, the matrix of preferences, the responses with their marks."""
     marks = {judged.rejected: "rejected", judged.chosen: "chosen"}
     judge = config.judge
+    preferences = preference_probabilities(judged.comparisons, judge.estimator, judge.temperature)
     return {
         "iteration": iteration,
         "prompt": judged.prompt,
@@ -51,9 +53,15 @@ def shown(judged: Judged, config: Config, iteration: int) -> dict[str, Any]:
         "rank": round(disagreement(judged), 6),
         "disagreement": _position(judged),
         "cycle": cycle_share([judged.comparisons]) > 0,
-        "matrix": preference_probabilities(judged.comparisons, judge.estimator, judge.temperature).tolist(),
+        "matrix": _known(preferences),
         "responses": [
             {"text": text, "win_rate": win_rate, "mark": marks.get(index, "")}
-            for index, (text, win_rate) in enumerate(zip(judged.responses, judged.win_rates, strict=True))
+            for index, (text, win_rate) in enumerate(zip(judged.responses, _known(judged.win_rates), strict=True))
         ],
     }
+
+
+def _known(values: ArrayLike) -> list[Any]:
+    """The values as lists, None in place of NaN: of a response that was set aside."""
+    array = np.asarray(values, dtype=object)
+    return np.where(array == array, array, None).tolist()  # NaN is not equal to itself

@@ -28,6 +28,9 @@ def iteration_report(
     engines: what the coordinator says of them: process ids, what was lost, restarts of the trainer.
     """
     log = ledger.training_rows(iteration)
+    losses = [
+        row["loss"] for row in log if row["loss"] is not None
+    ]  # None: not a finite number, and the step was skipped
     diagnostics = diagnose(
         ledger.scored(iteration),
         log,
@@ -41,8 +44,7 @@ def iteration_report(
         "win_rate_vs_previous": None,
         "mean_response_tokens": None,
         **evaluation,
-        "loss": {"first": log[0]["loss"], "last": log[-1]["loss"]},
-        "reference_mismatch": log[0]["reference_mismatch"],
+        "loss": {"first": losses[0], "last": losses[-1]},
         "pairs": sum(row["pairs"] for row in log),
         "steps": len(log),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},

@@ -116,7 +116,7 @@ class Trackers:
         self._all: list[Tracker] = [KINDS[name][1](run, folder, settings) for name in config.trackers]
 
     def log(self, step: int, numbers: dict[str, Any]) -> None:
-        """What is no number is left out."""
+        """Non-numeric values are skipped."""
         known = {name: float(value) for name, value in numbers.items() if isinstance(value, int | float)}
         for tracker in self._all:
             tracker.log(step, known)

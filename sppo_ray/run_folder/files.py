@@ -5,6 +5,7 @@ In: a path or URI and bytes, or a finished folder. Out: the file or folder under
 
 import hashlib
 import json
+import math
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -42,11 +43,20 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write JSON; null in place of a number that is not finite, which JSON does not have."""
+    write_bytes(path, (json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_bytes(path, "".join(json.dumps(_finite(row)) + "\n" for row in rows).encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def temporary_name(path: Path) -> Path:

@@ -7,7 +7,7 @@ Runs on every worker of an initialised process group. The one module that touche
 import gc
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
 from transformers.integrations import HfDeepSpeedConfig
 
 from sppo_ray.config import Config
-from sppo_ray.errors import ReferenceMismatch
 from sppo_ray.loss import find_loss, sppo_loss
-from sppo_ray.records import Pair, StepNumbers
+from sppo_ray.records import Pair, ReferenceGap, StepNumbers
 from sppo_ray.training.batching import FILLER, Batch, Row, collate, micro_batches, rows
 from sppo_ray.training.logprobs import Scorer
 from sppo_ray.training.optimizer import find_optimizer
+from sppo_ray.training.reference_guard import check, measure
 from sppo_ray.training.schedule import warmup_steps
 
 # DeepSpeed calls collectives by names that torch has renamed: nothing that a user could mend.
@@ -37,14 +37,17 @@ CHECKPOINT_TAG = "zero"
 class TrainablePolicy:
     """A policy under ZeRO-3 with everything that a step changes: weights, optimizer, schedule."""
 
-    def __init__(self, config: Config, model: str, steps: int, device: torch.device) -> None:
+    def __init__(
+        self, config: Config, model: str, steps: int, device: torch.device, earlier_k3: Sequence[float] = ()
+    ) -> None:
+        """steps: of the iteration.  earlier_k3: the reference gaps of the run's earlier iterations, as KL per token."""
         self._config = config
         self._device = device
         self._loss = find_loss(config.training.loss)
         # Gloo does this operator's work as well; compiling it would cost a minute of a machine's first run.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         settings = _deepspeed_settings(config)
-        self._zero = HfDeepSpeedConfig(settings)  # alive while the model loads: it makes from_pretrained shard
+        self._zero = HfDeepSpeedConfig(settings)  # while it exists, from_pretrained shards the model
         network = AutoModelForCausalLM.from_pretrained(
             model,
             dtype=getattr(torch, config.policy.dtype),
@@ -67,47 +70,61 @@ class TrainablePolicy:
         )
         del os.environ["TORCHDYNAMO_DISABLE"]
         self._network = network
+        self._earlier_k3 = earlier_k3
+        self._reference_checked = False
         self.steps_done = 0
 
     def step(self, pairs: list[Pair]) -> StepNumbers:
         """One optimizer step on a batch of which `pairs` is this worker's share; every worker calls it.
 
         The loss is the mean over the batch's real pairs, whatever their split over workers and micro-batches.
-        Raises `ReferenceMismatch` on the first step if the sampler's log-probabilities are not this policy's.
+        Raises `ReferenceMismatch` before the first step if the sampler's log-probabilities are not this policy's.
         """
         groups = self._micro_batches(pairs)
         about = _from_workers([sum(pair.weight for pair in pairs), len(groups)], self._device)
-        passes = int(about[:, 1].max())
-        weight = max(about[:, 0].sum().item(), 1.0)  # a batch of set-aside prompts only weighs nothing
+        passes, real = int(about[:, 1].max()), about[:, 0].sum().item()
+        weight = max(real, 1.0)  # a batch of set-aside prompts only weighs nothing
         learning_rate = self._engine.get_lr()[0]
-        sums = torch.zeros(6, dtype=torch.float64, device=self._device)
+        sums = torch.zeros(4, dtype=torch.float64, device=self._device)
+        gaps = []
         for group in groups + [[FILLER] * self._together] * (passes - len(groups)):
-            loss, numbers = self._forward(group)
+            batch = collate(group, self._device)
+            logprobs = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
+            loss, numbers = self._loss_of(batch, logprobs)
             # ZeRO averages gradients over workers; the batch's mean is over all of its pairs.
             self._engine.backward(loss * (dist.get_world_size() / weight))
             sums += numbers
+            if not self._reference_checked:
+                trained = batch.scored & (batch.weight > 0)[:, None]
+                gaps += (logprobs - batch.reference)[trained].tolist()
         total = _from_workers(sums.tolist(), self._device).sum(0).tolist()
-        mismatch = total[4] / max(total[5], 1.0) if self.steps_done == 0 else None
-        if mismatch is not None and mismatch > self._config.training.reference_tolerance:
-            raise ReferenceMismatch(
-                f"the sampler's log-probabilities differ from the trainer's by {mismatch:.3g} nats a token on the "
-                f"first batch; training.reference_tolerance is {self._config.training.reference_tolerance:g}. Either the "
-                "two hold different weights or they compute differently: use one dtype for both, or "
-                "training.reference=recompute"
-            )
+        reference = None if self._reference_checked else self._check_reference(gaps)
         self._engine.step()
         self.steps_done += 1
         return StepNumbers(
             step=self.steps_done,
             loss=total[0] / weight,
-            pairs=round(weight),
+            pairs=round(real),
             tokens=round(total[3]),
             chosen_log_ratio=total[1] / weight,
             rejected_log_ratio=total[2] / weight,
             gradient_norm=float(self._engine.get_global_grad_norm()),
             learning_rate=learning_rate,
-            reference_mismatch=mismatch,
+            # Where a gradient is not finite, DeepSpeed leaves weights, optimizer and schedule as they are, without a word.
+            skipped=not self._engine.was_step_applied(),
+            reference=reference,
         )
+
+    def _check_reference(self, gaps: list[float]) -> ReferenceGap | None:
+        """The gap over the batch of which `gaps` is this worker's share; None if the batch has no pair."""
+        counts = _from_workers([len(gaps)], self._device)[:, 0].int().tolist()
+        if not sum(counts):
+            return None
+        padded = _from_workers(gaps + [0.0] * (max(counts) - len(gaps)), self._device)
+        gap = measure(torch.cat([row[:count] for row, count in zip(padded, counts, strict=True)]).cpu().numpy())
+        check(gap, self._config.training.reference_tolerance, self._earlier_k3)
+        self._reference_checked = True
+        return gap
 
     def _micro_batches(self, pairs: list[Pair]) -> list[list[Row]]:
         training = self._config.training
@@ -118,18 +135,14 @@ class TrainablePolicy:
         """Rows that share a forward pass: a pairwise loss needs both of a pair."""
         return 1 if self._loss.pairwise is None else 2
 
-    def _forward(self, group: list[Row]) -> tuple[Tensor, Tensor]:
-        """Summed loss of a micro-batch, and its sums of: loss, log-ratios, tokens, mismatch in nats, response tokens."""
-        batch = collate(group, self._device)
-        logprobs = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
+    def _loss_of(self, batch: Batch, logprobs: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed loss of a micro-batch, and its sums of: loss, log-ratios of chosen and rejected, tokens."""
         log_ratio = (logprobs - batch.reference).sum(-1)
         losses = self._losses(log_ratio, batch)
         with torch.no_grad():
             chosen, rejected = (((batch.sign == sign) * batch.weight * log_ratio).sum() for sign in (1, -1))
-            off = ((logprobs - batch.reference).abs().sum(-1) * batch.weight).sum()
             tokens = (batch.attention_mask.sum(-1) * batch.weight).sum()
-            scored = (batch.scored.sum(-1) * batch.weight).sum()
-            numbers = torch.stack([losses.sum(), chosen, rejected, tokens, off, scored]).double()
+            numbers = torch.stack([losses.sum(), chosen, rejected, tokens]).double()
         return losses.sum(), numbers
 
     def _losses(self, log_ratio: Tensor, batch: Batch) -> Tensor:
@@ -182,20 +195,21 @@ class TrainablePolicy:
         self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=state)
 
     def restore(self, folder: Path) -> list[dict[str, Any]]:
-        """Go on from a checkpoint; gives its log."""
+        """Continue from a checkpoint; returns its log."""
         _, state = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG)
         self.steps_done = state["steps_done"]
         log: list[dict[str, Any]] = state["log"]
+        self._reference_checked = any(map(ReferenceGap.of, log))
         return log
 
     def close(self) -> None:
-        """Give up the memory: another policy may follow in this process. What a checkpoint brought stays with DeepSpeed."""
+        """Free memory so another policy can be built in this process. Tensors loaded from a checkpoint stay with DeepSpeed."""
         optimizer: Any = self._engine.optimizer
         states = [value for state in optimizer.optimizer.state.values() for value in state.values()]
         parameters: list[Any] = list(self._network.parameters())
         shards = [parameter.ds_tensor for parameter in parameters]
         self._engine.destroy()
-        # DeepSpeed's objects and autograd's hold each other where Python's collector does not see it: they stay, emptied.
+        # DeepSpeed's and autograd's objects refer to each other where Python's collector cannot see it: only their tensors go.
         for tensor in filter(torch.is_tensor, (*states, *optimizer.fp32_partitioned_groups_flat, *shards)):
             if tensor.untyped_storage().resizable():
                 tensor.untyped_storage().resize_(0)  # also for those who hold views of it

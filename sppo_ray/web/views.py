@@ -74,7 +74,7 @@ class IterationView(BaseModel):
 
 class ResponseView(BaseModel):
     text: str
-    win_rate: float
+    win_rate: float | None  # None for a response that was set aside, as in the matrix
     mark: Literal["chosen", "rejected", ""]
 
 
@@ -87,7 +87,7 @@ class SampleView(BaseModel):
     disagreement: float
     cycle: bool
     truncated: float
-    matrix: list[list[float]]
+    matrix: list[list[float | None]]
     responses: list[ResponseView]
 
 

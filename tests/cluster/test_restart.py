@@ -126,7 +126,7 @@ def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path:
     ledger, coordinator, finished = start(
         tmp_path / "run", playground.policy, CONFIG.model_copy(update={"training": strict})
     )
-    with pytest.raises(ReferenceMismatch, match=r"differ from the trainer's by .* nats a token"):
+    with pytest.raises(ReferenceMismatch, match=r"differ from the trainer's by .* nats per token"):
         ray.get(finished)
     ray.kill(coordinator)
     assert ledger.snapshot(1) is None

@@ -70,7 +70,7 @@ def test_every_pair_is_trained_once(root: Path, report: Any) -> None:
         log = [json.loads(line) for line in (root / f"iter-{iteration}" / "training.jsonl").read_text().splitlines()]
         assert [row["pairs"] for row in log] == [4, 4, 4, 4, 4, 2]
         assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
-        assert log[0]["reference_mismatch"] < 1e-2  # what the engine sampled is what the trainer's policy gives
+        assert log[0]["reference_mean_abs"] < 1e-2  # what the engine sampled is what the trainer's policy gives
         assert log[0]["learning_rate"] == 0 and log[1]["learning_rate"] == pytest.approx(1e-4)
         assert report["iterations"][iteration - 1]["loss"] == {"first": log[0]["loss"], "last": log[-1]["loss"]}
 

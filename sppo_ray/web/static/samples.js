@@ -9,13 +9,14 @@ let page = 1, asked = 0, known = 0, reading = false; // reading: a person has ch
 function matrix(sample) {
   const names = sample.matrix.map((_, index) => element("th", { scope: "col", textContent: index + 1 }));
   const rows = sample.matrix.map((row, index) => element("tr", {}, element("th", { scope: "row", textContent: index + 1 }),
-    ...row.map((p) => element("td", { className: `h${Math.round(p * 10)}`, textContent: p.toFixed(2) }))));
+    ...row.map((p) => p === null ? element("td", { textContent: "–" })
+      : element("td", { className: `h${Math.round(p * 10)}`, textContent: p.toFixed(2) }))));
   return element("figure", { className: "matrix" }, element("figcaption", { textContent: "P[row beats column]" }),
     element("table", {}, element("thead", {}, element("tr", {}, element("td"), ...names)), element("tbody", {}, ...rows)));
 }
 
 function response(one, index) {
-  const who = element("p", { className: "who" }, element("b", { textContent: index + 1 }), ` win rate ${one.win_rate.toFixed(3)} `);
+  const who = element("p", { className: "who" }, element("b", { textContent: index + 1 }), one.win_rate === null ? " set aside " : ` win rate ${one.win_rate.toFixed(3)} `);
   if (one.mark) who.append(element("span", { className: `tag ${one.mark}`, textContent: one.mark }));
   return element("li", { className: one.mark }, who, element("pre", { textContent: one.text }));
 }
