@@ -63,5 +63,8 @@ def shown(judged: Judged, config: Config, iteration: int) -> dict[str, Any]:
 
 def _known(values: ArrayLike) -> list[Any]:
     """The values as lists, None in place of NaN: of a response that was set aside."""
-    array = np.asarray(values, dtype=object)
-    return np.where(array == array, array, None).tolist()  # NaN is not equal to itself
+    array = np.asarray(values, dtype=np.float64)
+    known = array.astype(object)
+    known[np.isnan(array)] = None
+    found: list[Any] = known.tolist()
+    return found

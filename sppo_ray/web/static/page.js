@@ -8,7 +8,7 @@ import "./chat.js";
 
 const STEP = {
   loss: "loss", chosen_log_ratio: "log-ratio chosen", rejected_log_ratio: "log-ratio rejected",
-  gradient_norm: "gradient norm", learning_rate: "learning rate", step: "step",
+  gradient_norm: "gradient norm", learning_rate: "learning rate", reference_mean_abs: "sampler against trainer", step: "step",
 };
 const samples = startSamples();
 let finished = -1;
