@@ -175,7 +175,7 @@ class ReferenceGap:
     @staticmethod
     def of(row: Mapping[str, Any]) -> "ReferenceGap | None":
         """The gap that a row of the training log holds: the first step's does."""
-        found = {field.name: row.get(f"reference_{field.name}") for field in fields(ReferenceGap)}
+        found: dict[str, Any] = {field.name: row.get(f"reference_{field.name}") for field in fields(ReferenceGap)}
         return None if None in found.values() else ReferenceGap(**found)
 
 

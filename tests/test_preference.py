@@ -130,3 +130,41 @@ def test_targets_of_the_pointwise_losses():
     assert LOSSES["sppo"].targets((0.8, 0.3), 0.9) == (0.8, 0.3)
     assert LOSSES["sppo_single"].targets((0.8, 0.3), 0.9) == (0.9, pytest.approx(0.1))
     assert LOSSES["sppo_hard"].targets((0.8, 0.3), 0.9) == (1.0, 0.0)
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("broken", [NAN, math.inf, -math.inf])
+def test_a_response_that_cannot_be_compared_is_left_out(estimator, broken):
+    """Row and column 1 of four are broken: the others have the numbers that they have without it."""
+    logits = np.insert(np.insert(np.array(BY_HAND), 1, broken, axis=0), 1, broken, axis=1)
+    rates, rest = win_rates(logits, estimator), win_rates(BY_HAND, estimator)
+    assert np.isnan(rates[1])
+    np.testing.assert_array_equal(np.delete(rates, 1), rest)
+    assert select_pair(logits, estimator) == (0, 3)
+    assert np.isnan(preference_probabilities(logits, estimator)[1]).all()
+
+
+def test_one_broken_comparison_costs_one_response():
+    """c[0, 1] is NaN, so 0 and 1 cannot both stay; 2 is compared with either."""
+    rates = win_rates([[0.0, NAN, 5.0], [0.0, 0.0, LN3], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(rates, [NAN, (0.5 + 0.75) / 2, (0.5 + 0.25) / 2])
+
+
+def test_the_response_with_most_broken_comparisons_goes_first():
+    logits = np.zeros((3, 3))
+    logits[2, 0] = logits[1, 2] = NAN
+    assert np.isnan(win_rates(logits)).tolist() == [False, False, True]
+
+
+def test_nothing_is_left_where_all_is_broken():
+    logits = np.full((2, 2), NAN)
+    assert np.isnan(win_rates(logits)).all() and select_pair(logits) == (0, 0)
+
+
+def test_a_broken_prompt_leaves_the_others_of_its_block_alone():
+    block = np.stack([np.array(BY_HAND), np.full((3, 3), NAN)])
+    np.testing.assert_array_equal(win_rates(block)[0], win_rates(BY_HAND))
+    assert [index.tolist() for index in select_pair(block)] == [[0, 0], [2, 0]]

@@ -1,5 +1,6 @@
 """Win rates, ties, intervals and best-of-n by hand; what `jobs/evaluate.py` says of input that it cannot use."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,14 @@ def test_a_duel_is_won_by_both_orders_together():
     """Wins 3 to -1 and 1 to 2 in favour of the first and the second; 2 and 2 is a tie."""
     logits = [[[0, 3], [-1, 0]], [[0, 1], [2, 0]], [[0, 2], [2, 0]]]
     np.testing.assert_array_equal(wins(logits), [1.0, 0.0, 0.5])
+
+
+def test_comparisons_that_are_not_numbers_count_as_ties(caplog):
+    broken = [[[0, 3], [math.nan, 0]], [[0, math.inf], [math.inf, 0]], [[0, 3], [-1, 0]]]
+    np.testing.assert_array_equal(wins(broken), [0.5, 0.5, 1.0])
+    assert "of 2 of 3 pairs are not numbers" in caplog.text
+    lost = np.full((1, 2, 2), math.nan)
+    np.testing.assert_array_equal(against_first(lost, best_of(lost, JudgeSettings(model="any"))), [0.5])
 
 
 def test_win_rate_has_a_bootstrap_interval_around_its_mean():

@@ -102,6 +102,58 @@ def test_all_numbers_of_one_iteration():
     assert "25% of its comparisons" in found.warnings[0]
 
 
+NAN = math.nan
+
+
+def test_pairs_that_say_nothing_are_counted_and_warned_of():
+    even, decided = candidates(["a", "b"]), candidates(["c", "d"])
+    scored = [(even, judged(even, [[0, 0], [0, 0]], [0.5, 0.5]))] * 2
+    scored.append((decided, judged(decided, [[0, 1], [-1, 0]], [0.69, 0.31])))
+    found = diagnose(scored, [training_row(1)], [], [])
+    assert found.equal_share == pytest.approx(2 / 3)
+    assert any("all candidates equal for 67% of the prompts (limit 50%)" in words for words in found.warnings)
+    assert not any("equal" in words for words in diagnose(scored[1:], [training_row(1)], [], []).warnings)
+
+
+def test_responses_that_cannot_be_compared_are_counted_and_left_out_of_the_judge_s_numbers():
+    ten = "one two three four five six seven eight nine ten"
+    sampled = candidates([ten, ten.replace("one", "1"), ten.replace("two", "2")])
+    broken = judged(sampled, [[0, NAN, 4], [NAN, NAN, NAN], [0, NAN, 0]], [0.74, 0.0, 0.26])
+    scored = [(sampled, replace(broken, win_rates=[0.74, NAN, 0.26], chosen=0, rejected=2))]
+    found = diagnose(scored, [training_row(1)], [], [])
+    assert (found.responses_set_aside, found.position_bias, found.confident_share) == (1, 4.0, 1.0)
+    assert (found.near_identical_pairs, found.confident_near_identical) == (1, 1.0)
+    assert found.judge_confidence == pytest.approx(1 / (1 + math.exp(-4)) - 0.5)
+    assert (found.cycle_share, found.length_correlation) == (0.0, None)
+    assert any("1 responses were set aside and never trained" in words for words in found.warnings)
+
+
+def test_skipped_steps_are_counted_and_tell_nothing_of_the_policy():
+    sampled = candidates(["one", "two two"])
+    scored = [(sampled, judged(sampled, [[0, 1], [-1, 0]], [0.69, 0.31]))]
+    nowhere = training_row(2) | {"loss": None, "chosen_log_ratio": None, "rejected_log_ratio": None, "skipped": True}
+    found = diagnose(scored, [training_row(1, 1.0, -3.0), nowhere, nowhere], [], [])
+    assert (found.skipped_steps, found.kl_previous) == (2, 1.0)
+    assert any("2 optimizer steps were skipped" in words for words in found.warnings)
+    nothing = diagnose(scored, [nowhere, training_row(3, pairs=0)], [], [])
+    assert nothing.kl_previous is None and nothing.kl_previous_per_token is None
+
+
+def test_the_reference_gap_is_the_first_step_s():
+    sampled = candidates(["one", "two two"])
+    scored = [(sampled, judged(sampled, [[0, 1], [-1, 0]], [0.69, 0.31]))]
+    found = diagnose(scored, [training_row(1), training_row(2)], [], [])
+    assert found.row()["reference"] == {"mean_abs": 0.001, "p95_abs": 0.003, "mean": -0.0002, "k3": 1e-6}
+
+
+def test_a_number_that_cannot_be_computed_is_said_and_not_compared():
+    """NaN is neither above nor below a limit."""
+    sampled = candidates(["one", "two two"])
+    scored = [(sampled, judged(sampled, [[0, 1], [-1, 0]], [0.69, 0.31]))]
+    found = diagnose(scored, [training_row(1, NAN)], [], [])
+    assert "diagnostics: kl_previous, kl_previous_per_token cannot be computed: not a number" in found.warnings
+
+
 ANSWERS = [f"The opposite of {word} is {other} ." for word, other in [("a", "bb"), ("ccc", "dddd"), ("ee", "f")]]
 HELP = " Hope this helps ."
 

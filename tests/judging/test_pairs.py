@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from sppo_ray.config import load_config
-from sppo_ray.judging import cut_pair, filler, pair
-from sppo_ray.records import Candidates, Judged, Response
+from sppo_ray.judging import cut_pair, filler, judged_rows, pair
+from sppo_ray.records import Candidates, Judged, Response, SetAside
 
 LN3 = math.log(3)
 
@@ -106,3 +107,48 @@ def test_nothing_is_ever_longer_than_max_length(prompt, chosen, rejected):
 
 def test_a_filler_trains_nothing():
     assert filler().weight == 0.0
+
+
+def candidates(name: str, logprob: float = -1.0) -> Candidates:
+    return Candidates(
+        name, "Why?", [1], ["a", "b", "c"], [[1], [2], [3]], [[-1.0], [logprob], [-1.0]], ["stop"] * 3, "iter-0"
+    )
+
+
+def rows_of(logits: list, *rows: Candidates) -> tuple[list[Judged], list[SetAside]]:
+    comparisons = np.array(logits, dtype=np.float32)
+    return judged_rows(rows, comparisons, np.zeros(len(rows), dtype=np.float32), configured().judge)
+
+
+NAN = math.nan
+BROKEN = [[0.0, NAN, LN3], [NAN, NAN, NAN], [0.0, NAN, 0.0]]
+
+
+def test_a_response_with_nan_comparisons_is_neither_chosen_nor_rejected():
+    """Of the other two, 0 beats 2 by ln 3: P = 3/4, win rates (1/2 + 3/4) / 2 and (1/2 + 1/4) / 2."""
+    (row,), unusable = rows_of([BROKEN], candidates("p"))
+    assert unusable == [] and (row.chosen, row.rejected) == (0, 2)
+    assert row.win_rates == pytest.approx([0.625, NAN, 0.375], nan_ok=True)
+    single = pair(candidates("p"), row, configured("training.loss=sppo_single"))
+    assert (single.chosen.win_rate, single.rejected.win_rate) == (pytest.approx(0.75), pytest.approx(0.25))
+
+
+@pytest.mark.parametrize("logprob", [NAN, -math.inf])
+def test_a_response_with_nan_log_probabilities_is_neither_chosen_nor_rejected(logprob):
+    plain = [[0.0, -9.0, LN3], [9.0, 0.0, 9.0], [0.0, -9.0, 0.0]]  # 1 would be chosen
+    (row,), _ = rows_of([plain], candidates("p", logprob))
+    assert (row.chosen, row.rejected) == (0, 2)
+    assert row.win_rates == pytest.approx([0.625, NAN, 0.375], nan_ok=True)
+
+
+def test_a_prompt_with_fewer_than_two_usable_responses_is_set_aside():
+    judged, unusable = rows_of(
+        [np.full((3, 3), NAN), np.zeros((3, 3)), BROKEN], candidates("p"), candidates("q"), candidates("r")
+    )
+    assert [row.prompt_id for row in judged] == ["q", "r"]
+    assert [(prompt.prompt_id, prompt.stage) for prompt in unusable] == [("p", "judge")]
+    assert "of 3 of its 3 responses are not finite numbers" in unusable[0].why
+
+
+def test_a_block_without_prompts_is_judged():
+    assert judged_rows([], np.zeros((0, 3, 3), np.float32), np.zeros(0, np.float32), configured().judge) == ([], [])

@@ -1,17 +1,21 @@
 """The page of a run: what models wrote is text, nothing comes from outside, pairs are picked and placed by numbers."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
+from sppo_ray.records import Judged
 from sppo_ray.reporting.charts import Series, line_chart, smoothed, thinned
 from sppo_ray.reporting.page import page
 from sppo_ray.reporting.pair_browser import browsed, disagreement, margin
-from sppo_ray.reporting.report import run_warnings, write_run_report
-from tests.run_folders import candidates, judged, run_folder
+from sppo_ray.reporting.report import iteration_report, run_warnings, write_run_report
+from sppo_ray.run_folder import files
+from tests.run_folders import candidates, judged, run_folder, training_row
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "<img src=x onerror=alert(2)>"
 
@@ -54,6 +58,25 @@ def test_margin_and_disagreement_of_a_prompt():
     assert margin(plain) == pytest.approx(0.8)
     assert disagreement(plain) == 2.0
     assert disagreement(cycle) > 1000
+
+
+def test_a_response_that_was_set_aside_and_a_skipped_step_are_shown_without_numbers(tmp_path):
+    ledger = run_folder(tmp_path / "run", ["a", "b", "c"])
+    nan = math.nan
+    sampled = candidates(["a", "b", "c"])
+    broken = judged(sampled, [[0, nan, 1], [nan, nan, nan], [-1, nan, 0]], [0.69, 0.0, 0.31])
+    ledger.block(Judged, 1, 0).unlink()
+    ledger.write([replace(broken, win_rates=[0.69, nan, 0.31], rejected=2)], Judged, ledger.block(Judged, 1, 0))
+    rows = [*ledger.training_rows(1), training_row(3) | {"loss": None, "skipped": True}]
+    files.write_json_lines(ledger.training_log(1), rows)
+    ledger.write_report(1, ledger.report(1) | iteration_report(ledger, 1, {}, ledger.report(1)["seconds"], {}))
+    (pair,) = browsed(ledger, ledger.config(), 1)
+    assert pair["matrix"][1] == [None] * 3 and pair["responses"][1]["win_rate"] is None
+    assert pair["disagreement"] == 0.0
+    json.dumps(pair, allow_nan=False)
+    html = page(ledger)
+    assert "<b>2</b> set aside" in html and "<td>–</td>" in html and "nan" not in html
+    assert ledger.report(1)["loss"] == {"first": 4.0, "last": 2.0}
 
 
 def test_the_run_report_brings_page_cards_and_warnings(ledger):

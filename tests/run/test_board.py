@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 from actors.run.board import Board
 from actors.run.scoring import EnginePools
+from sppo_ray.errors import BlockFailed
 
 
 async def waits(awaitable: Awaitable[Any]) -> tuple[bool, asyncio.Future[Any]]:
@@ -132,16 +134,16 @@ class StubPool:
         self.call = Remote(self._call)
         self._write = write
 
-    async def _call(self, method: str, *arguments: Any, alone: bool = False) -> None:
+    async def _call(self, method: str, *arguments: Any, alone: bool = False) -> Any:
         self.calls.append((method, *arguments[:1]))
         await asyncio.sleep(0)
-        self._write(method, *arguments)
+        return self._write(method, *arguments)
 
 
 def test_a_block_is_judged_after_it_is_sampled_and_what_is_there_is_left_alone(tmp_path):
     from sppo_ray.config import load_config
     from sppo_ray.fakes import FakeGenerator
-    from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
+    from sppo_ray.records import Candidates, Judged, Prompt, SetAside, Snapshot
     from sppo_ray.run_folder import Ledger
 
     config = load_config(overrides=["block=2"])
@@ -149,7 +151,7 @@ def test_a_block_is_judged_after_it_is_sampled_and_what_is_there_is_left_alone(t
     prompts = [Prompt(f"p{n}", f"prompt {n}", [n]) for n in range(5)]
     ledger.write_prompts(1, prompts)
 
-    def write(method: str, *arguments: Any) -> None:
+    def write(method: str, *arguments: Any) -> list[SetAside]:
         if method == "generate":
             path, part, count, snapshot = arguments
             ledger.write(fake.generate(part, count, snapshot), Candidates, path)
@@ -159,6 +161,7 @@ def test_a_block_is_judged_after_it_is_sampled_and_what_is_there_is_left_alone(t
             ledger.write(
                 [Judged(r.prompt_id, r.prompt, r.responses, [], [], 0, 1, r.snapshot) for r in rows], Judged, path
             )
+        return []
 
     generators, rankers = StubPool(write), StubPool(write)
     pools = EnginePools(config, ledger, generators, rankers)
@@ -176,3 +179,41 @@ def test_a_block_is_judged_after_it_is_sampled_and_what_is_there_is_left_alone(t
     board = asyncio.run(run())
     assert len(generators.calls) == 3 and rankers.calls[3:] == [("judge", ledger.block(Candidates, 1, 1))]
     assert board._status.stages["judge"].done == 5
+
+
+def test_unusable_comparisons_of_a_block_that_is_judged_prompt_by_prompt_are_counted(tmp_path):
+    """The block fails as a whole; on its own, the judge compares the first prompt and not the second."""
+    from sppo_ray.config import load_config
+    from sppo_ray.fakes import FakeGenerator
+    from sppo_ray.records import Candidates, Judged, Prompt, SetAside, Snapshot
+    from sppo_ray.run_folder import Ledger
+
+    ledger, fake = Ledger(tmp_path), FakeGenerator(Snapshot(0, "base"))
+    prompts = [Prompt(f"p{n}", f"prompt {n}", [n]) for n in range(2)]
+    ledger.write_prompts(1, prompts)
+    unusable = SetAside("p1", "judge", "not finite numbers")
+
+    def judge(method: str, candidates: Path, path: Path) -> list[SetAside]:
+        rows = ledger.read(Candidates, candidates)
+        if len(rows) == 2:
+            raise BlockFailed("out of luck")
+        failed = [unusable] if rows[0].prompt_id == "p1" else []
+        if failed:
+            ledger.write_set_aside(path, failed)
+        left = [] if failed else [Judged("p0", "", [], [], [], 0, 1, "iter-0")]
+        ledger.write(left, Judged, path)
+        return failed
+
+    def generate(method: str, path: Path, part: list[Prompt], count: int, snapshot: str) -> None:
+        ledger.write(fake.generate(part, count, snapshot), Candidates, path)
+
+    async def run() -> Board:
+        board = Board()
+        await board.begin(1, 2)
+        await board.score(EnginePools(load_config(), ledger, StubPool(generate), StubPool(judge)), 1, "iter-0")
+        return board
+
+    assert asyncio.run(run())._status.set_aside == 1
+    assert [row.prompt_id for row in ledger.judged(1, 0)] == ["p0"] and ledger.set_aside(1) == [unusable]
+    folders = {path.name for path in ledger.iteration(1).rglob("*") if path.is_dir()}
+    assert folders == {"candidates", "judged", "judged-set-aside"}

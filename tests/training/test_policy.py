@@ -1,9 +1,14 @@
 """One ZeRO-3 step on two workers is one plain PyTorch step; publishing gives the trained weights back."""
 
 import gc
+import json
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -17,6 +22,7 @@ from transformers import (
 )
 
 from sppo_ray.config import Config, load_config
+from sppo_ray.errors import ReferenceMismatch
 from sppo_ray.loss import pair_loss
 from sppo_ray.records import Pair, Response
 from sppo_ray.training.batching import Row, micro_batches
@@ -144,8 +150,29 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
     weights = dict(policy.gather())
     torch.save({"weights": weights, "numbers": numbers}, Path(out) / f"one step, {rank}.pt")
     policy.close()
+    skipped = broken_steps(
+        TrainablePolicy(configuration("untied head"), f"{models}/llama", STEPS, torch.device("cpu")), rank
+    )
     if rank == 0:
         torch.save(left, Path(out) / "left.pt")
+        torch.save(skipped, Path(out) / "skipped.pt")
+
+
+def broken_steps(policy: Any, rank: int) -> dict[str, Any]:
+    """A step, one in which a worker's loss is NaN, and another; the weights after each; and NaN on the first batch."""
+    share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]
+    nowhere = replace(PAIRS[0], chosen=replace(PAIRS[0].chosen, win_rate=math.nan))
+    numbers, weights = [], []
+    for pairs in (share, [nowhere, *PAIRS[1:3]] if rank == 0 else share, share):
+        numbers.append(policy.step(pairs).row())
+        weights.append(dict(policy.gather()))
+    policy._reference_checked = False
+    unknown = replace(PAIRS[0], chosen=replace(PAIRS[0].chosen, reference_logprobs=[math.nan] * 3))
+    try:
+        policy.step([unknown, *PAIRS[1:3]] if rank == 0 else share)
+    except ReferenceMismatch as error:
+        refused = str(error)
+    return {"numbers": numbers, "weights": weights, "refused": refused}
 
 
 def held_bytes() -> int:
@@ -186,6 +213,36 @@ def test_an_iteration_of_one_step_changes_the_weights(models: Path, two_workers:
     assert result["numbers"][0]["learning_rate"] == plain[0]["learning_rate"] == 1e-4
     assert_same_weights(result["weights"], expected)
     assert not any(tensor.equal(base[name]) for name, tensor in result["weights"].items())
+
+
+def test_a_step_whose_loss_is_not_a_number_is_skipped_and_says_so(two_workers: Path) -> None:
+    found = torch.load(two_workers / "skipped.pt", weights_only=False)
+    assert [row["skipped"] for row in found["numbers"]] == [False, True, False]
+    assert found["numbers"][1]["loss"] is None and found["numbers"][1]["gradient_norm"] is None
+    json.dumps(found["numbers"], allow_nan=False)
+    first, second, third = found["weights"]
+    assert all(first[name].equal(second[name]) for name in first)
+    assert not all(second[name].equal(third[name]) for name in first)
+
+
+def test_a_first_batch_that_is_not_a_number_is_refused_by_every_worker(two_workers: Path) -> None:
+    assert "are not numbers" in torch.load(two_workers / "skipped.pt", weights_only=False)["refused"]
+
+
+def test_the_reference_gap_is_over_the_tokens_of_all_workers(models: Path, two_workers: Path) -> None:
+    network = AutoModelForCausalLM.from_pretrained(models / "llama", dtype=torch.float32, attn_implementation="eager")
+    d = []
+    for pair in PAIRS:
+        for response in (pair.chosen, pair.rejected):
+            ids = torch.tensor([pair.prompt_token_ids + response.token_ids])
+            scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(pair.prompt_token_ids) :]
+            d += (scored.detach() - torch.tensor(response.reference_logprobs)).tolist()
+    first, second = torch.load(two_workers / "untied head.pt", weights_only=False)["numbers"]
+    assert first["reference_mean_abs"] == pytest.approx(np.abs(d).mean(), rel=1e-4)
+    assert first["reference_p95_abs"] == pytest.approx(np.quantile(np.abs(d), 0.95), rel=1e-4)
+    assert first["reference_mean"] == pytest.approx(np.mean(d), rel=1e-4)
+    assert first["reference_k3"] == pytest.approx(np.mean(np.exp(d) - 1 - np.array(d)), rel=1e-4)
+    assert "reference_k3" not in second
 
 
 @pytest.mark.parametrize("case", CASES)
