@@ -1,7 +1,7 @@
-"""The pools of a run: real engines behind them, on the resources that the configuration gives.
+"""The pools of a run: real engines on the resources that the configuration names.
 
 In: a configuration, a model and its stop tokens, the ledger. Out: `Pool` actors, not opened yet.
-They live as long as the process that made them.
+They live as long as the process that started them.
 """
 
 from functools import partial
@@ -45,14 +45,14 @@ def start_rankers(config: Config, ledger: Ledger) -> Any:
 
 
 def start_pool(*arguments: Any) -> Any:
-    """A pool on this node. arguments: of `Pool`."""
+    """A pool on this node. arguments: as for `Pool`."""
     return Pool.options(label_selector=here()).remote(*arguments)
 
 
 def room(config: Config, pool: Literal["generators", "rankers"]) -> int:
     """How many members of a pool the cluster can hold beside the trainers and the other pool's smallest size.
 
-    A pool that took more would leave a trainer that starts, or starts again, waiting for ever.
+    A larger pool would leave a trainer that starts or restarts waiting forever.
     """
     own = role_options(config, pool)
     other = role_options(config, "rankers" if pool == "generators" else "generators")
@@ -67,7 +67,7 @@ def room(config: Config, pool: Literal["generators", "rankers"]) -> int:
 
 
 def most_resources() -> dict[str, float]:
-    """The most that the cluster can hold: what is there now, or what its autoscaler may bring up."""
+    """The cluster's largest resources: those it has now, or those that its autoscaler may add."""
     now: dict[str, float] = ray.cluster_resources()
     later = ray._private.state.state.get_max_resources_from_cluster_config() or {}
     return {name: max(now.get(name, 0.0), later.get(name, 0.0)) for name in {*now, *later}}

@@ -1,7 +1,7 @@
 """Judges compare the K responses to a prompt; the pair to train on is chosen from their comparisons.
 
 In: prompts and responses as plain text. Out: logits (N, K, K) that response i beats response j, then `Judged` and `Pair`.
-Kinds of judges are registered by name; everything that the rest asks of a judge before it is loaded, its `JudgeKind` answers.
+Judge kinds are registered by name; a `JudgeKind` answers all questions about a judge before it is loaded.
 """
 
 from sppo_ray.judging.judge import Demand, Judge, JudgeKind

@@ -1,7 +1,7 @@
 """The protocols of a judge and of a judge kind.
 
 A judge compares: prompts and K responses to each, plain text without control tokens, to c[i, j] = left score - right score,
-the logit that response i, placed left, beats response j. A judge kind says what a run must know before it loads one.
+the logit that response i, placed left, beats response j. A judge kind answers what a run must know before it loads one.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Demand:
-    """What a judge takes of a device, for the plan.
+    """A judge's demand on one device, for the plan.
 
-    memory: bytes by part, without the device's own runtime; empty if it needs no GPU.
-    tokens: that it is shown per comparison.  operations: floating-point operations per token.
+    memory: bytes by part, without CUDA's own runtime; empty if the judge needs no GPU.
+    tokens: read per comparison.  operations: floating-point operations per token.
     """
 
     memory: dict[str, float]
@@ -58,5 +58,5 @@ class JudgeKind(Protocol):
         ...
 
     def demand(self, prompt: int, response: int) -> Demand:
-        """What it takes of a device where a prompt and a response have that many tokens."""
+        """Its demand on a device for prompts and responses of this many tokens."""
         ...

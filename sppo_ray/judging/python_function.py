@@ -1,4 +1,4 @@
-"""The judge kind `python`: a function of the user's that scores the responses to one prompt.
+"""The judge kind `python`: a user's function that scores the responses to one prompt.
 
 In: `judge.model=package.module:function`; the function takes a prompt and its responses and returns one score for each.
 Out: c[i, j] = (s_i - s_j) / 2, so that at temperature 1 both estimators make it P[i, j] = sigmoid(s_i - s_j).

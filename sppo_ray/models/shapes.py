@@ -17,7 +17,7 @@ from sppo_ray.models.names import is_hub_name
 
 @dataclass(frozen=True)
 class Shape:
-    """A transformer. kv_heads: of grouped attention. norms: RMS or layer norms of a layer."""
+    """A transformer. kv_heads: key and value heads. norms: RMS or layer norms per layer."""
 
     layers: int
     hidden: int
@@ -90,7 +90,7 @@ def model_shape(model: str, key: str, file: Path | None = None) -> Shape:
     if model in NAMED:
         return NAMED[model]
     raise ConfigError(
-        f"{key}={model}: its shape is not known here: give a folder with its config.json, or one of {', '.join(NAMED)}"
+        f"{key}={model}: its shape is unknown: give a folder with its config.json, or one of {', '.join(NAMED)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The plan before the bill: shapes against published sizes, memory and time by hand, fits and advice, the command line."""
+"""The plan before the bill: memory and time by hand, fits and advice, the command line."""
 
 import json
 from dataclasses import replace
@@ -8,54 +8,20 @@ import pytest
 
 from actors.engines import pools
 from jobs import plan
-from sppo_ray.config import JudgeSettings, load_config
+from sppo_ray.config import load_config
 from sppo_ray.errors import ClusterError, ConfigError
-from sppo_ray.judging import judge_kind
-from sppo_ray.models import NAMED, Shape, from_config, model_shape
+from sppo_ray.models import Shape
 from sppo_ray.planning import memory
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.memory import GIB, layer_activations, micro_batch, trainer_memory
 from sppo_ray.planning.rates import Rates, table_rates
 from sppo_ray.planning.splits import Split, colocated, disaggregated, iteration_seconds
 from sppo_ray.planning.work import work
-from sppo_ray.playground import Playground
 from sppo_ray.preparation import check_cluster
 from sppo_ray.training.logprobs import SLICE_ELEMENTS
 
-# As the models' hub pages count their parameters.
-PUBLISHED = {
-    "google/gemma-2-9b-it": 9_241_705_984,
-    "google/gemma-2-27b-it": 27_227_128_320,
-    "mistralai/Mistral-7B-Instruct-v0.2": 7_241_732_096,
-    "meta-llama/Meta-Llama-3-8B-Instruct": 8_030_261_248,
-}
 AT_ONCE = ["generators.min=6", "rankers.min=2"]
 SMALL = Shape(layers=2, hidden=4, heads=2, kv_heads=1, head_dim=2, intermediate=8, vocabulary=10, context=64)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_shapes_have_the_published_number_of_parameters(name: str) -> None:
-    assert NAMED[name].parameters == PUBLISHED[name]
-
-
-def test_the_judge_has_about_430_million() -> None:
-    assert NAMED["llm-blender/PairRM"].parameters == pytest.approx(0.43e9, rel=0.02)
-
-
-def test_a_config_at_hand_wins_over_the_table(playground: Playground) -> None:
-    found = model_shape(str(playground.policy), "policy.model")
-    assert replace(found, source="here") == NAMED["playground"]
-    folder, name = (JudgeSettings(model=model) for model in (str(playground.judge), "playground"))
-    assert judge_kind(folder).demand(16, 12).operations == judge_kind(name).demand(16, 12).operations > 0
-    llama = {
-        "model_type": "llama",
-        "num_hidden_layers": 2,
-        "hidden_size": 4,
-        "num_attention_heads": 2,
-        "vocab_size": 10,
-    }
-    llama |= {"num_key_value_heads": 1, "intermediate_size": 8, "max_position_embeddings": 64}
-    assert from_config(llama) == SMALL
 
 
 def test_parts_of_a_small_trainer_by_hand() -> None:

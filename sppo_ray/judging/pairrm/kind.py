@@ -1,6 +1,6 @@
-"""The judge kind `pairrm`: what a run needs to know of a PairRM before it is loaded.
+"""The judge kind `pairrm`: what a run must know about a PairRM before it is loaded.
 
-In: the `judge` section of the configuration. Out: checks, a description, what it takes of a device, the judge itself.
+In: the `judge` section of the configuration. Out: checks, a description, its demand on a device, the judge itself.
 """
 
 from pathlib import Path
@@ -51,7 +51,7 @@ class PairRMKind:
         )
 
     def _shape(self) -> Shape:
-        """Of the encoder; a PairRM folder names its base in its own config.json."""
+        """Shape of the encoder; a PairRM folder names its base model in its own config.json."""
         model = self._settings.model
         if model == "playground":
             return PLAYGROUND
