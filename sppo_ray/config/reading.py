@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from sppo_ray.config.tree import Config, Section
 from sppo_ray.errors import ConfigError
 
-
 # What YAML would cut off as a comment or an anchor is part of an override's value, as in prompts.source=/data/a #b.jsonl.
 CUT_OFF = re.compile(r"&|(?=[^'\"\[{])(.*\s)?#")
 QUOTING = "; if text is meant, quote it for the shell and for YAML: {key}='\"...\"'"
