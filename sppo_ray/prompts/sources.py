@@ -4,6 +4,7 @@ In: a source's name, the split and the configuration ("subset") wanted. Out: a `
 splits and configurations of folders; the files themselves are read here, where a bad row can be named by its line.
 """
 
+import glob
 import json
 import logging
 import re
@@ -95,9 +96,11 @@ def _data_files(path: Path) -> list[Path]:
 
 def _found(path: Path, subset: str | None) -> dict[str, list[Path]]:
     """The files of each split as `datasets` finds them: by the folder's README.md, by shard names, by words in names."""
+    if glob.escape(str(path)) != str(path):
+        raise PromptError(f"{path}: `datasets` takes *, ? and [ in a path for patterns: rename the folder")
     builder = attempt(
         f"{path} cannot be read as one data set",
-        "set prompts.subset to a configuration of it, or name one of its files as prompts.source",
+        "set prompts.subset or prompts.split, or name one of its files as prompts.source",
         lambda: datasets.load_dataset_builder(str(path), subset),
     )
     files = builder.config.data_files or {}
