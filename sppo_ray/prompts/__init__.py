@@ -4,7 +4,7 @@ In: a `PromptSource` of the configuration. Out: `SourcePrompt`s as text; through
 transformers) `Prompt`s as token ids.
 """
 
-from sppo_ray.prompts.messages import BadRow, parse_messages, transcript
+from sppo_ray.prompts.messages import BadRow, transcript
 from sppo_ray.prompts.reading import SourcePrompt, iteration_prompts, read_prompts
 from sppo_ray.prompts.rows import columns_read, parse_row
 from sppo_ray.prompts.sources import is_hub_name, open_table
@@ -17,7 +17,6 @@ __all__ = [
     "is_hub_name",
     "iteration_prompts",
     "open_table",
-    "parse_messages",
     "parse_row",
     "read_prompts",
     "transcript",

@@ -85,7 +85,8 @@ class RunFolder:
         places: list[tuple[Path, int]] = []
         for path in self.ledger.blocks(Judged, iteration):
             if path not in self._index:
-                self._index[path] = np.array([(margin(row), disagreement(row)) for row in self._block(path)])
+                numbers = [(margin(row), disagreement(row)) for row in self._block(path)]
+                self._index[path] = np.array(numbers, np.float64).reshape(-1, 2)  # none, if all prompts were set aside
             parts.append(self._index[path])
             places += [(path, row) for row in range(len(self._index[path]))]
         return places, np.concatenate(parts) if parts else np.empty((0, 2))

@@ -36,7 +36,7 @@ def test_an_override_opens_a_section_that_the_file_leaves_out():
         ("evaluation.prompts.sourse=x", ["evaluation.prompts.source"]),
         ("generators.size=3", ["generators.min", "generators.max"]),
         ("judge.estimator=bradley", ["judge.estimator", "'pairwise' or 'pooled'"]),
-        ("training.loss=dpo", ["training.loss", "sppo_hard"]),
+        ("training.loss=sppo_hrad", ["training.loss=sppo_hrad", "did you mean sppo_hard"]),
         ("training.eta=-1", ["training.eta is -1", "greater than 0"]),
         ("training.eta=much", ["training.eta is 'much'"]),
         ("generation.top_p=1.5", ["generation.top_p is 1.5"]),
