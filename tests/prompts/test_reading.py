@@ -75,15 +75,13 @@ def test_an_id_that_is_not_a_number_is_no_id(tmp_path):
 def test_prompts_of_the_evaluation_are_never_trained_on(tmp_path):
     rows = [*numbered(6), {"prompt_id": "x", "prompt": "Prompt  0\n"}, {"prompt_id": "y", "prompt": "Prompt 1"}]
     source = PromptSource(source=write(tmp_path / "a.jsonl", rows))
-    asked = read(
-        write(tmp_path / "held_out.jsonl", [{"prompt_id": "p005", "prompt": f"Prompt {i}"} for i in (0, 1)][:1])
-    )
-    asked_too = read(write(tmp_path / "more.jsonl", [{"prompt": "Prompt 1"}, {"prompt": "elsewhere"}]))
-    result = iteration_prompts(source, 2, seed=42, evaluated=[*asked.prompts, *asked_too.prompts])
+    rows = [{"prompt_id": "p005", "prompt": "Prompt 0"}, {"prompt": "Prompt 1"}, {"prompt": "elsewhere"}]
+    asked = read(write(tmp_path / "held_out.jsonl", rows)).prompts
+    result = iteration_prompts(source, 2, seed=42, evaluated=asked)
     assert texts(prompt for part in result.iterations for prompt in part) == [f"Prompt {i}" for i in (2, 3, 4, 5)]
     assert (result.evaluated, result.duplicates) == (4, 0)
     with pytest.raises(PromptError, match=r"gives 4 distinct prompts that evaluation.prompts does not hold \(4 do\)"):
-        iteration_prompts(source, 5, seed=42, evaluated=[*asked.prompts, *asked_too.prompts])
+        iteration_prompts(source, 5, seed=42, evaluated=asked)
 
 
 def test_duplicates_are_dropped_and_counted(tmp_path):
