@@ -1,17 +1,17 @@
-"""`sppo-ray`: start a run, and watch, steer and talk to one that goes on.
+"""Start a self-play run; watch, steer and talk to one in progress.
 
-    sppo-ray run [--recipe NAME] [key.path=value ...]      as jobs/sppo.py; so are plan and, for jobs/evaluate.py, evaluate
-    sppo-ray status | pause | resume | stop | scale generators 4 | samples 1 --search WORDS | chat [WORDS]
-
-The run started last on this machine is meant, else --run NAME, or --url and --token (SPPO_RAY_URL, SPPO_RAY_TOKEN).
-Exit status: 0 done, 1 the run did not answer or refused, 2 the input is at fault.
+`sppo-ray COMMAND --help` describes each command. Those from `status` on talk to the run that started last on this
+machine, to the one of --run, or to the one at --url with --token.
+Exit status: 0 done, 1 the run did not answer or refused, 2 the input is at fault; of `run` and `plan` see their help.
 """
 
 import argparse
+import ipaddress
 import json
 import os
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import httpx
@@ -20,23 +20,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.command_line import show_any_text
 from sppo_ray.errors import ConfigError
 from sppo_ray.web.address import find_address
 
-console = Console()
+# Command -> module whose `main` it is, and what it does.
+JOBS = {
+    "run": ("jobs.sppo", "run self-play, or continue a run"),
+    "check": ("jobs.check", "read and check prompts, models and settings, and start nothing"),
+    "show": ("jobs.show", "print the resolved recipe, and start nothing"),
+    "plan": ("jobs.plan", "print the memory, time and cost of a run, without a GPU"),
+    "evaluate": ("jobs.evaluate", "win rates, best-of-n and AlpacaEval outputs of a policy"),
+    "demo": ("jobs.demo", "run the playground on a Ray head of its own, as a submitted job"),
+}
 Json = dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
-    if words[:1] in (["run"], ["plan"]):
-        from jobs import sppo
-
-        return sppo.main([*(["--plan"] if words[0] == "plan" else []), *words[1:]])
-    if words[:1] == ["evaluate"]:
-        from jobs import evaluate
-
-        return evaluate.main(words[1:])
+    show_any_text()
+    if words and words[0] in JOBS:
+        module, _ = JOBS[words[0]]
+        status: int = import_module(module).main(words[1:])
+        return status
     given = parse(words)
     try:
         with connect(given) as client:
@@ -55,51 +61,70 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "sppo-ray", description=description, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", metavar="NAME", help="the run, by the name of its folder")
-    parser.add_argument("--url", default=os.environ.get("SPPO_RAY_URL"), help="of the run's service")
-    parser.add_argument("--token", default=os.environ.get("SPPO_RAY_TOKEN"), help="as the run printed it")
+    # Also after the command, where an option that is absent must not overwrite the one before it.
+    which = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for place in (parser, which):
+        place.add_argument("--run", metavar="NAME", help="the run, by the name or the path of its folder")
+        place.add_argument("--url", help="of the run's service (default: SPPO_RAY_URL)")
+        place.add_argument("--token", help="from the file that the run's log names (default: SPPO_RAY_TOKEN)")
+    parser.set_defaults(url=os.environ.get("SPPO_RAY_URL"), token=os.environ.get("SPPO_RAY_TOKEN"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name in ("run", "plan", "evaluate"):
-        commands.add_parser(name, help={"run": "start a run", "plan": "what a run would do"}.get(name, "a policy"))
-    for name, command, words_of_help in (
-        ("status", status, "how far the run is"),
-        ("pause", steer, "start no new work"),
-        ("resume", steer, "go on after a pause"),
-        ("stop", steer, "make a checkpoint and end; the same command continues the run"),
-    ):
-        commands.add_parser(name, help=words_of_help).set_defaults(command=command, action=name)
-    scaling = commands.add_parser("scale", help="set how many members a pool is to have")
+    for name, (_, help_) in JOBS.items():
+        commands.add_parser(name, help=help_)
+
+    def add(name: str, command: Any, help_: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_, parents=[which])
+        added.set_defaults(command=command, action=name)
+        return added
+
+    add("status", status, "print the progress of the run, its pools and its warnings")
+    add("pause", steer, "start no new work")
+    add("resume", steer, "continue after a pause")
+    add("stop", steer, "write a checkpoint and end the run; the same `run` command continues it")
+    scaling = add("scale", scale, "set the number of members of a pool")
     scaling.add_argument("pool", choices=("generators", "rankers"))
     scaling.add_argument("target", type=int)
-    scaling.set_defaults(command=scale)
-    reading = commands.add_parser("samples", help="what the policy wrote and the judge preferred")
+    reading = add("samples", samples, "print what the policy wrote and the judge preferred")
     reading.add_argument("iteration", type=int, nargs="?", help="default: the last with samples")
     reading.add_argument("--sort", choices=("margin", "disagreement", "prompt"), default="margin")
     reading.add_argument("--search", default="", metavar="WORDS")
     reading.add_argument("--page", type=int, default=1)
     reading.add_argument("--size", type=int, default=5)
-    reading.set_defaults(command=samples)
-    chatting = commands.add_parser("chat", help="talk to the policy; without WORDS line by line")
+    chatting = add("chat", chat, "talk to the policy; without WORDS line by line")
     chatting.add_argument("words", nargs="*", metavar="WORDS")
     chatting.add_argument("--model", default="policy", help="or policy-best-of-4: the judge's choice among four")
-    chatting.set_defaults(command=chat)
     return parser.parse_args(words)
 
 
 def connect(given: argparse.Namespace) -> httpx.Client:
+    """A client of the run's service. What is sent to this machine, the token with it, never passes a proxy."""
     if bool(given.url) != bool(given.token):
-        raise ConfigError("--url and --token (SPPO_RAY_URL, SPPO_RAY_TOKEN) belong together: give both")
+        raise ConfigError("--url and --token (SPPO_RAY_URL, SPPO_RAY_TOKEN) belong together: set both")
     if given.url:
-        url, token = given.url, given.token
+        url, token, proxies = given.url, given.token, not on_this_machine(given.url)
     else:
         address = find_address(given.run)
-        url, token = address.url, address.token
+        url, token, proxies = address.url, address.token, False
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=url, headers=headers, timeout=120, event_hooks={"response": [refuse]})
+    try:
+        return httpx.Client(
+            base_url=url, headers=headers, timeout=120, event_hooks={"response": [refuse]}, trust_env=proxies
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:  # of --url, or of a proxy that the environment names
+        raise ConfigError(f"{url} cannot be reached: {error}") from None
+
+
+def on_this_machine(url: str) -> bool:
+    host = httpx.URL(url).host
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def refuse(answer: httpx.Response) -> None:
-    """Raise what a problem says."""
+    """Raise what the service answers instead of a result."""
     if answer.is_error:
         answer.read()
         detail = answer.json()["detail"] if "json" in answer.headers.get("content-type", "") else answer.text
@@ -116,7 +141,7 @@ def steer(client: httpx.Client, given: argparse.Namespace) -> None:
 
 def scale(client: httpx.Client, given: argparse.Namespace) -> None:
     client.post(f"/api/pools/{given.pool}/target", json={"target": given.target})
-    console.print(pools(client.get("/api/pools").json()))
+    Console().print(pools(client.get("/api/pools").json()))
 
 
 def samples(client: httpx.Client, given: argparse.Namespace) -> None:
@@ -130,9 +155,9 @@ def samples(client: httpx.Client, given: argparse.Namespace) -> None:
         table.add_column("response")
         for response in sorted(sample["responses"], key=lambda one: -one["win_rate"]):
             table.add_row(f"{response['win_rate']:.3f}", response["mark"], Text(response["text"]))
-        console.print(table)
+        Console().print(table)
     pages = -(-found["total"] // given.size)
-    console.print(f"iteration {iteration}: {found['total']} samples, page {given.page} of {max(1, pages)}")
+    Console().print(f"iteration {iteration}: {found['total']} samples, page {given.page} of {max(1, pages)}")
 
 
 def chat(client: httpx.Client, given: argparse.Namespace) -> None:
@@ -151,7 +176,7 @@ def chat(client: httpx.Client, given: argparse.Namespace) -> None:
 
 
 def answer(client: httpx.Client, model: str, messages: list[Json]) -> str:
-    """Print an answer as it comes, and give it."""
+    """Print an answer while it is sampled, and return it."""
     whole = ""
     body = {"model": model, "messages": messages, "stream": True}
     with client.stream("POST", "/v1/chat/completions", json=body) as stream:
@@ -167,27 +192,27 @@ def pieces(stream: httpx.Response) -> Iterator[str]:
         if line.startswith("data: {"):
             chunk = json.loads(line[len("data: ") :])
             if "error" in chunk:
-                raise httpx.StreamError(chunk["detail"])
+                raise httpx.ReadError(chunk["detail"])
             yield chunk["choices"][0]["delta"]["content"]
 
 
 def show(run: Json) -> None:
     head = f"{run['run']}: iteration {run['iteration']} of {run['iterations']}, {run['phase']}"
-    console.print(Text(head + (", paused" if run["paused"] else ""), style="bold"))
+    Console().print(Text(head + (", paused" if run["paused"] else ""), style="bold"))
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("stage", "done", "of", "rate", "left"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage in run["stages"]:
         rate = "-" if stage["rate"] is None else f"{stage['rate']:.3g} {stage['unit']}/s"
         table.add_row(stage["name"], str(stage["done"]), str(stage["total"]), rate, duration(stage["seconds_left"]))
-    console.print(table)
+    Console().print(table)
     if run["step"]:
-        console.print("  ".join(f"{key} {value:.4g}" for key, value in run["step"].items() if value is not None))
-    console.print(pools(run["pools"]))
+        Console().print("  ".join(f"{key} {value:.4g}" for key, value in run["step"].items() if value is not None))
+    Console().print(pools(run["pools"]))
     for words in run["warnings"]:
-        console.print(Text(words, style="yellow"))
+        Console().print(Text(words, style="yellow"))
     if run["seconds_left"]:
-        console.print(f"about {duration(run['seconds_left'])} left")
+        Console().print(f"about {duration(run['seconds_left'])} left")
 
 
 def pools(found: list[Json]) -> Table:

@@ -1,7 +1,9 @@
-"""`make demo`: the playground on a Ray head of its own, submitted as a job, as on a real cluster.
+"""The playground on a Ray head of its own, submitted as a job, as on a real cluster.
 
-Starts a local Ray head with its dashboard, runs `ray job submit --working-dir . -- python jobs/sppo.py`, follows its log,
-says where to look, and stops the head again, also when interrupted. Arguments are passed on to the job.
+    sppo-ray demo [key.path=value ...]        `make demo` and python jobs/demo.py are the same
+
+Starts a local Ray head with its dashboard, runs `ray job submit -- sppo-ray run`, follows its log, says where to look,
+and stops the head again, also when interrupted. Arguments are those of `sppo-ray run`; runs go to ./runs.
 """
 
 import json
@@ -16,6 +18,8 @@ import urllib.request
 from datetime import datetime
 from pathlib import Path
 
+from actors.cluster.connection import shorten_temporary_folder
+
 START_SECONDS = 120
 STOP_SECONDS = 30
 DASHBOARD_PORT = 8265
@@ -23,33 +27,31 @@ OBJECT_STORE_BYTES = 512 << 20
 BIN = Path(sys.executable).parent
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    if set(words) & {"-h", "--help"}:
+        print((__doc__ or "").strip())
+        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started this in the background
-    root = Path(__file__).resolve().parent.parent
-    run_dir = root / "runs" / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
-    environment = os.environ | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
-        "RAY_worker_maximum_startup_concurrency": "8",  # a run has more light processes than a small machine has cores
-    }
-    environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+    runs = Path("runs").resolve()
+    run_dir, log = runs / f"demo-{datetime.now():%Y%m%d-%H%M%S}", runs / "demo-ray.log"
+    shorten_temporary_folder()
+    environment = head_environment()
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     port = free_port(DASHBOARD_PORT)
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="sppo-ray-", ignore_cleanup_errors=True) as folder:
-        head = start_head(port, environment, root / "runs" / "demo-ray.log", folder)
+        head = start_head(port, environment, log, folder)
         try:
-            wait_for(address, head)
+            wait_for(address, head, log)
             print(f"Ray dashboard: {address} (token: `{BIN / 'ray'} get-auth-token`)", flush=True)
             print(f"run folder:    {run_dir}", flush=True)
             settings = json.dumps({"env_vars": {"PATH": environment["PATH"]}})
-            submit = ["job", "submit", "--address", address, "--working-dir", ".", "--runtime-env-json", settings]
-            job = ["python", "jobs/sppo.py", "--run-dir", str(run_dir), *arguments]
-            # Ray names at length each file that it does not upload.
-            quiet = ["--logging-level", "error"]
+            submit = ["job", "submit", "--address", address, "--runtime-env-json", settings]
+            job = ["sppo-ray", "run", "--run-dir", str(run_dir), *words]
             return subprocess.run(
-                [BIN / "ray", *quiet, *submit, "--", *job], env=environment, cwd=root, check=False
+                [BIN / "ray", "--logging-level", "error", *submit, "--", *job], env=environment, check=False
             ).returncode
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -58,14 +60,29 @@ def main(arguments: list[str]) -> int:
             stop(head)
 
 
+def head_environment() -> dict[str, str]:
+    """What the head and its clients need. Their calls to this machine carry Ray's token: they never pass a proxy."""
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
+        "RAY_worker_maximum_startup_concurrency": "8",  # a run has more light processes than a small machine has cores
+    }
+    environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+    environment.pop("RAY_ADDRESS", None)  # Ray would submit to that cluster, whatever --address says
+    excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    if excepted != "*":
+        excepted = ",".join(filter(None, [excepted, "127.0.0.1", "localhost"]))
+    return environment | {"no_proxy": excepted, "NO_PROXY": excepted}
+
+
 def start_head(
     port: int, environment: dict[str, str], log: Path, folder: str, gcs_port: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """A Ray head in the foreground of a process of our own: stopping that stops this head and no other on the machine.
+    """A Ray head as a child process: stopping it stops this head and no other on the machine.
 
     Its files go to a folder of its own, so that no later `ray.init()` takes it for the machine's running cluster.
     """
-    log.parent.mkdir(exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     command = ["start", "--head", "--block", "--port", str(gcs_port or free_port()), "--dashboard-port", str(port)]
     command += ["--dashboard-agent-listen-port", str(free_port())]  # another Ray of this machine has the default one
     limits = ["--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats", "--temp-dir", folder]
@@ -80,19 +97,20 @@ def start_head(
         )
 
 
-def wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
+def wait_for(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if head.poll() is not None:
-            raise SystemExit(f"the Ray head ended with status {head.returncode}: see runs/demo-ray.log")
+            raise SystemExit(f"the Ray head ended with status {head.returncode}: see {log}")
         try:
-            urllib.request.urlopen(f"{address}/api/version", timeout=2)
+            direct.open(f"{address}/api/version", timeout=2)
             return
         except urllib.error.HTTPError:
             return  # it answers, and asks for the token
         except OSError:
             time.sleep(0.5)
-    raise SystemExit(f"the Ray dashboard did not answer within {START_SECONDS} s: see runs/demo-ray.log")
+    raise SystemExit(f"the Ray dashboard did not answer within {START_SECONDS} s: see {log}")
 
 
 def stop(head: subprocess.Popen[bytes]) -> None:
@@ -104,7 +122,7 @@ def stop(head: subprocess.Popen[bytes]) -> None:
 
 
 def free_port(wanted: int = 0) -> int:
-    """The wanted port if it is free, else any."""
+    """The wanted port if it is free, else any free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -115,4 +133,4 @@ def free_port(wanted: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

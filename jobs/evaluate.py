@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppo_ray.errors import ConfigError, RunFailed, SppoError, UserError
+from sppo_ray.errors import ConfigError, RunFailed, SppoError, StorageError, UserError
 from sppo_ray.evaluation import alpaca
 from sppo_ray.run_folder import files
 
@@ -50,7 +50,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     rate = add_command(commands, "win-rate", win_rate, "win rate of A's answers against B's, ties half")
     rate.add_argument("a", metavar="A", help=model)
     rate.add_argument("b", metavar="B", help=model)
-    rate.add_argument("--responses", metavar="N", type=positive, help="answers a prompt (default: as configured)")
+    rate.add_argument("--responses", metavar="N", type=positive, help="answers per prompt (default: as configured)")
 
     best = add_command(commands, "best-of", best_of, "the best of n answers, by the judge, against the first")
     best.add_argument("model", metavar="MODEL", help=model)
@@ -83,7 +83,7 @@ def add_command(commands: Any, name: str, command: Any, text: str) -> argparse.A
     which.add_argument("--run-dir", metavar="DIR", help="the run whose configuration and snapshots are used")
     which.add_argument("--recipe", metavar="NAME", help="a packaged recipe")
     which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file")
-    parser.add_argument("--judge", metavar="MODEL", help="a PairRM folder or hub name, in place of the configuration's")
+    parser.add_argument("--judge", metavar="MODEL", help="judge.model, in place of the configuration's")
     parser.add_argument("--prompts", metavar="SOURCE", help="held-out prompts, in place of the configuration's")
     parser.set_defaults(command=command)
     return parser
@@ -136,14 +136,17 @@ def best_of(given: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("--best-of 1 leaves no choice: give at least 2; the paper uses 16")
     setup = scene_of(given)
     asked = evaluated_model(given.model, setup, held_out_prompts(setup.config))
+    name = leaderboard_name(given, setup)
+    instructions = [alpaca.Instruction(prompt.text, {"dataset": "held_out"}) for prompt in asked.prompts]
+    if given.output is not None:
+        check_output(given.output, instructions, name)
     with cluster(setup) as folder:
         rows = sample(asked, given.best_of, folder)
         comparisons = compare(setup.config, *columns(rows), folder)
-    chosen = evaluation.best_of(comparisons, setup.config.judge)
-    texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
-    if given.output is not None:
-        instructions = [alpaca.Instruction(row.prompt, {"dataset": "held_out"}) for row in rows]
-        files.write_json(given.output, alpaca.model_outputs(instructions, texts, leaderboard_name(given, setup)))
+        chosen = evaluation.best_of(comparisons, setup.config.judge)
+        texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
+        if given.output is not None:
+            files.write_json(given.output, alpaca.model_outputs(instructions, texts, name))
     result: dict[str, Any] = {"model": given.model, "best_of": given.best_of, "judge": setup.config.judge.model}
     result |= {"prompts": len(rows), "against": "the first of the answers"}
     result |= evaluation.win_rate(evaluation.against_first(comparisons, chosen).tolist(), seed=setup.config.seed)
@@ -162,14 +165,29 @@ def answer_instructions(given: argparse.Namespace) -> dict[str, Any]:
     prompts = [SourcePrompt(str(n), (Message(role="user", content=i.text),)) for n, i in enumerate(instructions)]
     setup = scene_of(given)
     asked = evaluated_model(given.model, setup, prompts, cut=False)
+    name = leaderboard_name(given, setup)
+    check_output(given.output, instructions, name)
     with cluster(setup) as folder:
         rows = sample(asked, given.best_of, folder)
         chosen = [0] * len(rows)
         if given.best_of > 1:
             chosen = best_of(compare(setup.config, *columns(rows), folder), setup.config.judge).tolist()
-    texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
-    files.write_json(given.output, alpaca.model_outputs(instructions, texts, leaderboard_name(given, setup)))
+        texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
+        files.write_json(given.output, alpaca.model_outputs(instructions, texts, name))
     return {"output": str(given.output), **alpaca.summarize(given.output)}
+
+
+def check_output(output: Path, instructions: list[alpaca.Instruction], name: str) -> None:
+    """Write the file without answers under a temporary name: what cannot be written is said before hours of sampling."""
+    trial = files.temporary_name(output)
+    try:
+        if output.is_dir():
+            raise IsADirectoryError("it is a folder")
+        files.write_json(trial, alpaca.model_outputs(instructions, [""] * len(instructions), name))
+    except (StorageError, OSError, UnicodeEncodeError) as error:
+        raise ConfigError(f"--output {output} cannot be written ({error}): name another file") from error
+    finally:
+        files.discard(trial)
 
 
 def columns(rows: "list[Candidates]") -> tuple[list[str], list[list[str]]]:
@@ -189,11 +207,9 @@ def leaderboard_name(given: argparse.Namespace, setup: "EvaluationSetup") -> str
 def scene_of(given: argparse.Namespace) -> "EvaluationSetup":
     from sppo_ray.preparation.evaluation import open_setup
 
-    overrides = list(given.overrides)
-    if given.judge:
-        overrides.append(f"judge.model={json.dumps(given.judge)}")
-    if given.prompts:
-        overrides.append(f"evaluation.prompts={json.dumps({'source': given.prompts})}")
+    options = {"judge.model": given.judge, "evaluation.prompts": given.prompts and {"source": given.prompts}}
+    overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items() if value]
+    overrides += given.overrides  # these may say more of the same sections
     return open_setup(given.run_dir, given.recipe, given.config, overrides)
 
 
@@ -211,12 +227,17 @@ def cluster(setup: "EvaluationSetup") -> Iterator[Path]:
     check_cluster(setup.config.model_copy(update={"training": training}), most_resources())
     root = setup.ledger.root if setup.ledger else default_root().resolve()
     folder = root / f"evaluation-{uuid.uuid4().hex[:8]}"
+    done = False
     try:
         yield folder
+        done = True
     except ray.exceptions.RayError as error:
         raise RunFailed(str(error)) from error
     finally:
-        files.remove(folder)
+        if done or not any(folder.rglob("*.parquet")):
+            files.remove(folder)
+        else:
+            print(f"the answers so far are kept in {folder}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What a run would need and take, before the bill: memory, fit, time, best split of the devices, bytes, cost.
 
-    python jobs/plan.py [--recipe NAME | --config FILE] --gpus N --gpu-memory GIB [--gpu NAME] [--price USD] [--json]
-                        [--sweep gpus=8,16,32,64 [--plot FILE]] [--probe] [key.path=value ...]
+    sppo-ray plan [--recipe NAME | --config FILE] --gpus N --gpu-memory GIB [--gpu NAME] [--price USD] [--json]
+                  [--sweep gpus=8,16,32,64 [--plot FILE]] [--probe] [key.path=value ...]
 
-Needs no GPU and no network. Exit status: 0 it fits, 1 it does not, 2 the input is at fault.
+`python jobs/plan.py` is the same. Needs no GPU and no network. Exit status: 0 it fits, 1 it does not, 2 the input is at fault.
 """
 
 import argparse
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sppo_ray.config import Config, load_config
+from jobs.command_line import add_configuration, configuration, show_any_text
+from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, UserError
 from sppo_ray.planning.budget import Budget, budget
 from sppo_ray.planning.devices import device
@@ -22,9 +23,10 @@ from sppo_ray.planning.text import lines, memory_table, sweep_svg, sweep_table
 
 
 def main(arguments: list[str] | None = None) -> int:
+    show_any_text()
+    given = parse(arguments)
     try:
-        given = parse(arguments)
-        config = load_config(given.recipe, given.config, given.overrides)
+        config = configuration(given)
         counts = sweep_counts(given.sweep) if given.sweep else [given.gpus]
         kind = device(given.gpu_memory, given.gpu)
         rates = probe(config) if given.probe else None
@@ -43,19 +45,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="jobs/plan.py", description="What a run would need and take.")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--recipe", metavar="NAME", help="a packaged recipe (default: playground)")
-    which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file, in the recipes' format")
-    parser.add_argument("--gpus", metavar="N", type=int, default=8, help="of the whole cluster (default: 8)")
+    parser = argparse.ArgumentParser(prog="sppo-ray plan", description="Memory, time and cost of a run.")
+    add_configuration(parser)
+    parser.add_argument("--gpus", metavar="N", type=int, default=8, help="in the whole cluster (default: 8)")
     parser.add_argument("--gpu-memory", metavar="GIB", type=float, default=80.0, help="of each (default: 80)")
     parser.add_argument("--gpu", metavar="NAME", help="a GPU of the table (default: the one with the nearest memory)")
-    parser.add_argument("--price", metavar="USD", type=float, help="of a GPU-hour")
+    parser.add_argument("--price", metavar="USD", type=float, help="per GPU-hour")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     parser.add_argument("--sweep", metavar="gpus=8,16", help="a plan for each number of GPUs, and a plot")
-    parser.add_argument("--plot", metavar="FILE", type=Path, default=Path("plan.svg"), help="of the sweep")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        type=Path,
+        default=Path("plan.svg"),
+        help="where the sweep is drawn (default: plan.svg)",
+    )
     parser.add_argument("--probe", action="store_true", help="measure the rates on the running cluster")
-    parser.add_argument("overrides", metavar="key.path=value", nargs="*")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -67,13 +72,15 @@ def sweep_counts(text: str) -> list[int]:
 
 
 def probe(config: Config) -> Rates:
-    """Rates measured on the cluster; what they need is imported only here."""
+    """Rates measured on the cluster."""
+    # Imported lazily: everything else here works without Ray.
+    from actors.cluster.connection import connect
     from actors.cluster.probe import measure
-    from jobs.sppo import connect, default_root
+    from jobs.sppo import default_root
     from sppo_ray.preparation import prepare
 
     preparation = prepare(config, lambda line: print(line, file=sys.stderr))
-    connect()
+    print(connect(), file=sys.stderr)
     return measure(preparation, default_root().resolve())
 
 

@@ -1,12 +1,12 @@
 """The main job: a self-play run from a recipe to the last iteration's policy.
 
-    python jobs/sppo.py [--recipe NAME | --config FILE] [--run-dir DIR] [--plan] [key.path=value ...]
+    sppo-ray run [--recipe NAME | --config FILE] [--run-dir DIR] [key.path=value ...]
 
-Without arguments it runs the playground. Exit status: 0 done, 1 the run failed, 2 the input is at fault, 3 stopped on request.
+`python jobs/sppo.py` is the same. Without arguments it runs the playground. Without a Ray cluster it starts Ray on this
+machine. Exit status: 0 done, 1 the run failed, 2 the input is at fault, 3 stopped on request.
 """
 
 import argparse
-import logging
 import os
 import sys
 import time
@@ -18,12 +18,14 @@ from typing import Any
 import ray
 from rich.console import Console
 
+from actors.cluster.connection import check_address, connect
 from actors.cluster.preflight import preflight
 from actors.engines import most_resources, start_pools
 from actors.run.coordinator import start_coordinator
 from actors.service.gateway import reserve_port, start_gateway
 from actors.service.metrics import provision_dashboard
-from sppo_ray.config import Config, load_config, resolved
+from jobs.command_line import add_configuration, configuration, show_any_text
+from sppo_ray.config import Config
 from sppo_ray.errors import RunStopped, SppoError, StorageError, UserError
 from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
 from sppo_ray.reporting import RunStatus
@@ -31,12 +33,13 @@ from sppo_ray.reporting.report import result_table, run_warnings, write_run_repo
 from sppo_ray.run_folder import Ledger, files, location
 
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
-ANSWER_SECONDS = 30.0  # that the gateway has to start; the run does not depend on it
-GATEWAY_SECONDS = 2.0  # that it has to say goodbye
-KILL_SECONDS = 0.5  # until what the killed actors started is gone too, and writes no more
+ANSWER_SECONDS = 30.0  # for the gateway to start; the run does not depend on it
+GATEWAY_SECONDS = 2.0  # for the gateway to close
+KILL_SECONDS = 0.5  # until the processes of the killed actors are gone, too, and write no more
 
 
 def main(arguments: list[str] | None = None) -> int:
+    show_any_text()
     with ExitStack() as held:
         try:
             return job(arguments, held)
@@ -46,19 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def job(arguments: list[str] | None, held: ExitStack) -> int:
-    """The whole run, its folder held until the end; gives the exit status."""
+    """The whole run, its folder held until the end; returns the exit status."""
     try:
-        config, root, only_plan = parse(arguments)
-        if only_plan:
-            print(resolved(config))
-            return 0
+        config, root = parse(arguments)
+        check_address()
         preparation = prepare(config, say)
         ledger = Ledger(root)
         held.enter_context(ledger.hold())
         new = ledger.claim(config, about())
-        store_prompts(ledger, preparation.prompts)
+        store_prompts(ledger, preparation.prompts, preparation.prompt_report)
         say(f"{'run folder' if new else 'continuing the run in'} {root}")
-        connect()
+        say(connect())
         check_cluster(config, most_resources())
         preflight(preparation.config, root)
         reserve_port(config)
@@ -86,46 +87,29 @@ def job(arguments: list[str] | None, held: ExitStack) -> int:
     return 0
 
 
-def parse(arguments: list[str] | None) -> tuple[Config, Path, bool]:
-    """The configuration and the run folder that the command line asks for, and whether to print the plan only."""
-    parser = argparse.ArgumentParser(prog="jobs/sppo.py", description="Run SPPO self-play.")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--recipe", metavar="NAME", help="a packaged recipe (default: playground)")
-    which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file, in the recipes' format")
+def parse(arguments: list[str] | None) -> tuple[Config, Path]:
+    """The configuration and the run folder that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="sppo-ray run", description="Run SPPO self-play, or continue a run.")
+    add_configuration(parser)
     parser.add_argument(
         "--run-dir", metavar="DIR", help="the run folder, a path or an fsspec URI; an existing one is continued"
     )
-    parser.add_argument("--plan", action="store_true", help="print the resolved hyperparameters and start nothing")
-    parser.add_argument("overrides", metavar="key.path=value", nargs="*")
     given = parser.parse_intermixed_args(arguments)
-    config = load_config(given.recipe, given.config, given.overrides)
+    config = configuration(given)
     root = given.run_dir or str(default_root() / f"{config.recipe}-{datetime.now():%Y%m%d-%H%M%S}")
-    return config, location(root), given.plan
+    return config, location(root)
 
 
 def default_root() -> Path:
-    """Where runs go: $SPPO_RAY_RUNS, else ./runs. A submitted job's own folder is a copy that Ray deletes: not there."""
+    """Where runs go: $SPPO_RAY_RUNS, else ./runs; of a submitted job, whose folder Ray deletes, ~/sppo-ray-runs."""
     if "SPPO_RAY_RUNS" in os.environ:
         return Path(os.environ["SPPO_RAY_RUNS"])
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     return Path.home() / "sppo-ray-runs" if submitted else Path("runs")
 
 
-def connect() -> None:
-    """Join the running cluster, or start a local one where there is none.
-
-    What the actors log stays in Ray's log folder and on its dashboard; what a person needs reaches this log by the status.
-    """
-    if not ray.is_initialized():
-        # Ray turns token authentication on by itself, and says so each time.
-        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-        # For a cluster started here: a run has more light processes than a small machine has cores, which Ray warns of.
-        os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
-
-
 def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> None:
-    """Start coordinator and gateway on these generators and rankers, and follow the run to its end; nothing stays behind."""
+    """Start coordinator and gateway on these generators and rankers, follow the run to its end, and stop them all."""
     config = preparation.config
     coordinator = start_coordinator(config, ledger, preparation.base, preparation.rule)
     gateway, address = start_gateway(config, ledger, reserve_port(config), coordinator, *pools)
@@ -134,9 +118,9 @@ def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> Non
     try:
         finished = coordinator.run.remote(*pools)
         ray.wait([gateway.answering.remote()], timeout=ANSWER_SECONDS)
-        say(f"watch, steer, chat: {address.url}  token: {address.token}")
+        say(f"watch, steer, chat: {address.url} (its token is in {known})")
         follow(coordinator, finished)
-    finally:  # also where the job is told to stop: Ray raises SystemExit here
+    finally:  # also when the job is told to stop: Ray raises SystemExit here
         known.unlink(missing_ok=True)
         ray.wait([gateway.close.remote()], timeout=GATEWAY_SECONDS)
         for actor in (coordinator, gateway, *pools):
@@ -145,7 +129,7 @@ def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> Non
 
 
 def follow(coordinator: Any, finished: Any) -> None:
-    """Print how far the run is, a few lines at a time, until it ends; raises what ended it."""
+    """Print the run's progress, a few lines at a time, until it ends; raises what ended it."""
     said: list[str] = []
     started = time.monotonic()
     while True:

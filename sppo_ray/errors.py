@@ -70,6 +70,10 @@ class RunStopped(RunFailed):
         super().__init__(message)
 
 
+class JudgeError(SppoError):
+    """A judge cannot compare the responses to a prompt; the message names judge and prompt."""
+
+
 class PoolAsleep(RunFailed):
     """No engine of a pool serves at the moment."""
 

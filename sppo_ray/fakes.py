@@ -1,6 +1,6 @@
-"""Engines without a model and a run without a cluster, for tests and for trying things out. All answer deterministically.
+"""Engines without a model and a run without a cluster, for tests and for trying things out.
 
-In and out: as the real ones. The same prompt and snapshot always give the same candidates.
+In and out: as the real ones. The same prompt and snapshot give the same candidates, unless a generator is `varied`.
 """
 
 import asyncio
@@ -14,18 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppo_ray.errors import ConfigError, EngineFailed, SnapshotMismatch
-from sppo_ray.records import Candidates, ChatRequest, Message, Prompt, Snapshot, TokenDelta
+from sppo_ray.records import Candidates, ChatRequest, Message, Progress, Prompt, Snapshot, TokenDelta, TokenLogprobs
 from sppo_ray.reporting import MemberStatus, PoolStatus, RunStatus, new_stages
 from sppo_ray.run_folder import Ledger
 from sppo_ray.web.protocol import Unavailable
 
 
 class FakeGenerator:
-    """Answers with random words of a small vocabulary. seconds: that a call takes."""
+    """Answers with random words of a small vocabulary.
 
-    def __init__(self, snapshot: Snapshot, seconds: float = 0.0, vocabulary: int = 64) -> None:
+    seconds: that a call takes.  varied: sample differently in each call, as real engines do.
+    stale: loads change nothing, as if the engine kept its old weights.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        seconds: float = 0.0,
+        vocabulary: int = 64,
+        varied: bool = False,
+        stale: bool = False,
+    ) -> None:
         self._snapshot, self._seconds, self._vocabulary = snapshot, seconds, vocabulary
+        self._varied, self._stale = varied, stale
         self._asleep = False
+        self._sampled = self._sampling = 0
 
     @property
     def snapshot(self) -> Snapshot:
@@ -36,10 +49,19 @@ class FakeGenerator:
             raise EngineFailed("the generator is asleep")
         if snapshot != self._snapshot.name:
             raise SnapshotMismatch(f"the generator holds {self._snapshot.name}, the work asks for {snapshot}")
+        self._sampling += candidates * len(prompts)
         time.sleep(self._seconds)
-        return [self._answer(prompt, candidates) for prompt in prompts]
+        rows = [self._answer(prompt, candidates) for prompt in prompts]
+        self._sampling -= candidates * len(prompts)
+        self._sampled += sum(len(ids) for row in rows for ids in row.token_ids)
+        return rows
+
+    def progress(self) -> Progress:
+        return Progress(self._sampled, self._sampling)
 
     def load(self, snapshot: Snapshot) -> None:
+        if self._stale and snapshot != self._snapshot:
+            raise SnapshotMismatch(f"the loaded weights are not those of {snapshot.name}, but of {self._snapshot.name}")
         self._snapshot = snapshot
 
     def sleep(self) -> None:
@@ -52,16 +74,15 @@ class FakeGenerator:
         for word in range(ask.max_tokens):
             time.sleep(self._seconds)
             reason = "stop" if word == ask.max_tokens - 1 else None
-            yield [TokenDelta(index, f"{self._snapshot.name} ", 1, reason) for index in range(ask.n)]
+            name = self._snapshot.name
+            yield [TokenDelta(index, f"{name} ", 1, name, reason) for index in range(ask.n)]
 
     def abort(self, name: str) -> None:
         pass
 
     def _answer(self, prompt: Prompt, candidates: int) -> Candidates:
-        chance = random.Random(f"{self._snapshot.name} {prompt.prompt_id}")
-        token_ids = [
-            [chance.randrange(2, self._vocabulary) for _ in range(chance.randint(1, 9))] for _ in range(candidates)
-        ]
+        rng = random.Random(None if self._varied else f"{self._snapshot.name} {prompt.prompt_id}")
+        token_ids = [[rng.randrange(2, self._vocabulary) for _ in range(rng.randint(1, 9))] for _ in range(candidates)]
         return Candidates(
             prompt_id=prompt.prompt_id,
             prompt=prompt.text,
@@ -102,13 +123,16 @@ class FakeJudge:
 class FakeRun:
     """A run whose stages move by one prompt whenever somebody looks, unless it is paused.
 
-    seconds: of each word of an answer.  asleep: whether the engines give none.
+    seconds: per word of an answer.  asleep: whether the engines sleep.  snapshot: the one they hold.
+    asked: the last request.  Each word has log-probability -0.5 and is the most likely one, "other" the second, at -1.
     """
 
     def __init__(self, ledger: Ledger, prompts: int = 40, seconds: float = 0.0) -> None:
         self.ledger = ledger
         self.asleep = False
-        self.chats = 0  # that go on now
+        self.chats = 0  # in progress
+        self.snapshot = f"iter-{ledger.finished_iterations()}"
+        self.asked: ChatRequest | None = None
         self._seconds = seconds
         pools = {
             name: PoolStatus(name, 2, 1, 4, 0, [_member(f"{name[:-1]}-{n}") for n in range(2)], [])
@@ -150,12 +174,17 @@ class FakeRun:
         if self.asleep:
             raise Unavailable("the engines sleep while the policy trains")
         self.chats += 1
+        self.asked = ask
         try:
             for word in range(min(ask.max_tokens, 5)):
                 for index in range(ask.n):
                     await asyncio.sleep(self._seconds)
                     reason = "stop" if word == min(ask.max_tokens, 5) - 1 else None
-                    yield TokenDelta(index, f"w{index}{word} ", 1, reason)
+                    text = f"w{index}{word} "
+                    logprobs: tuple[TokenLogprobs, ...] = ()
+                    if ask.logprobs is not None:
+                        logprobs = (TokenLogprobs(text, -0.5, ((text, -0.5), ("other", -1.0))[: ask.logprobs]),)
+                    yield TokenDelta(index, text, 1, self.snapshot, reason, logprobs)
         finally:
             self.chats -= 1
 

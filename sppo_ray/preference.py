@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Estimator = Literal["pairwise", "pooled"]
-LossName = Literal["sppo", "sppo_single", "sppo_hard"]
 
 
 def preference_probabilities(
@@ -48,20 +47,6 @@ def select_pair(
     else:
         scores = win_rates(comparisons, estimator, temperature)
     return scores.argmax(axis=-1), scores.argmin(axis=-1)
-
-
-def target_win_rates(loss: LossName, chosen: float, rejected: float, preference: float) -> tuple[float, float]:
-    """The win rates that a named loss regresses a pair's two log-ratios to, as eta * (win rate - 1/2).
-
-    chosen, rejected: w of the two responses.  preference: P[chosen, rejected].
-    `sppo`: w of each (the paper's eq. 4.3).  `sppo_single`: P and 1 - P, so targets +-eta (P - 1/2) (the release).
-    `sppo_hard`: 1 and 0, the hard-label limit (TRL's `sppo_hard`, which drops the loss's factor 1/2).
-    """
-    if loss == "sppo_single":
-        return preference, 1.0 - preference
-    if loss == "sppo_hard":
-        return 1.0, 0.0
-    return chosen, rejected
 
 
 def _antisymmetric(comparisons: ArrayLike) -> NDArray[np.float64]:

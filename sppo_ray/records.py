@@ -74,7 +74,7 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Response:
-    """One trained response: its tokens, the reference log-probability of each, and its regression target's win rate."""
+    """One trained response: its tokens, the reference log-probability of each, and the win rate that its loss regresses it to."""
 
     token_ids: list[int]
     reference_logprobs: list[float]
@@ -107,23 +107,54 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A person's question to the policy. token_ids: of the prompt.  n: answers.  max_tokens: of each answer."""
+    """A person's question to the policy.
+
+    token_ids: of the prompt.  n: number of answers.  max_tokens: of each answer.  stop: texts that end an answer.
+    seed: None for answers that differ each time.  logprobs: how many of the most likely tokens to report at each
+    position, beside the sampled one; None for no log-probabilities.
+    """
 
     token_ids: list[int]
     n: int
     max_tokens: int
     temperature: float
     top_p: float
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True)
 class TokenDelta:
-    """What came next of answer `index`; tokens: how many. The last one of an answer says why it ended."""
+    """The next tokens of answer `index`.
+
+    tokens: how many.  snapshot: the policy that sampled them.  logprobs: one entry per token, if the request asks for
+    them.  finish_reason: why the answer ended, in its last delta.
+    """
 
     index: int
     text: str
     tokens: int
+    snapshot: str
     finish_reason: str | None = None
+    logprobs: tuple["TokenLogprobs", ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """A sampled token and the most likely ones in its place; nats, before temperature and top-p."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an engine has done and does. tokens: sampled since it started, unfinished sequences included.  sequences: in flight."""
+
+    tokens: int
+    sequences: int
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from tests import ROOT
 PACKAGES = ["sppo_ray", "actors", "jobs"]
 ROOMS = {
     "sppo_ray": [
-        "errors", "preference", "loss", "records", "config", "run_folder", "prompts", "sampling", "judging", "training",
+        "errors", "loading", "preference", "loss", "records", "config", "models", "run_folder", "prompts", "sampling", "judging",
+        "training",
         "evaluation", "reporting", "planning", "playground", "theory", "preparation", "web", "fakes",
     ],
     "actors": ["cluster", "engines", "run", "service"],

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from sppo_ray.preference import preference_probabilities, select_pair, target_win_rates, win_rates
+from sppo_ray.loss import LOSSES
+from sppo_ray.preference import preference_probabilities, select_pair, win_rates
 
 ESTIMATORS = ("pairwise", "pooled")
 SIZES = (2, 3, 5, 8)
@@ -125,7 +126,7 @@ def test_what_is_no_square_is_refused(shape):
         win_rates(np.zeros(shape))
 
 
-def test_targets_of_the_three_losses():
-    assert target_win_rates("sppo", 0.8, 0.3, 0.9) == (0.8, 0.3)
-    assert target_win_rates("sppo_single", 0.8, 0.3, 0.9) == (0.9, pytest.approx(0.1))
-    assert target_win_rates("sppo_hard", 0.8, 0.3, 0.9) == (1.0, 0.0)
+def test_targets_of_the_pointwise_losses():
+    assert LOSSES["sppo"].targets((0.8, 0.3), 0.9) == (0.8, 0.3)
+    assert LOSSES["sppo_single"].targets((0.8, 0.3), 0.9) == (0.9, pytest.approx(0.1))
+    assert LOSSES["sppo_hard"].targets((0.8, 0.3), 0.9) == (1.0, 0.0)

@@ -1,6 +1,6 @@
-"""The cluster itself: where actors are placed, what each node must have, how fast its devices are.
+"""The cluster itself: how it is joined, where actors are placed, what each node must have, how fast its devices are.
 
 In: the configuration. Out: resource options for Ray, problems of nodes in words, measured rates.
 """
 
-__all__ = ["placement", "preflight", "probe"]
+__all__ = ["connection", "placement", "preflight", "probe"]

@@ -1,4 +1,4 @@
-"""On what a process of each role runs: its CPUs, GPUs and the labels of its nodes.
+"""What a process of each role runs on: CPUs, GPUs and the labels of its nodes.
 
 In: the configuration. Out: options of a Ray actor or task, the train workers' `ScalingConfig`.
 """
@@ -16,9 +16,9 @@ Role = Literal["generators", "rankers", "trainers"]
 
 
 def here() -> dict[str, str]:
-    """Label selector of the node of the process that asks, for what holds no resources: coordinator, pools, stages, gateway.
+    """Label selector of the calling process's node, for actors that hold no resources: coordinator, pools, gateway.
 
-    Ray would choose any node for them, also a spot machine, and with a pool go all of its engines.
+    Ray would place them on any node, spot machines included, and all engines of a pool end with it.
     """
     return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
 
@@ -32,7 +32,7 @@ def role_options(config: Config, role: Role) -> dict[str, Any]:
 
 def trainer_scaling(config: Config) -> "ScalingConfig":
     """The train workers, on as few nodes as hold them: their collectives are the run's heaviest traffic."""
-    from ray.train import ScalingConfig  # 70 MiB that engines and pools have no use for
+    from ray.train import ScalingConfig  # engines and pools have no use for its 70 MiB
 
     training = config.training
     labels: dict[str, Any] = {"label_selector": training.labels} if training.labels else {}

@@ -16,19 +16,19 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from actors.cluster.placement import role_options, trainer_scaling
 from sppo_ray.config import Config
-from sppo_ray.judging import cut_pair
+from sppo_ray.judging import cut_pair, load_judge
 from sppo_ray.planning.rates import Rates
 from sppo_ray.preparation import Preparation
 from sppo_ray.records import Candidates, Pair, Prompt, Response, Snapshot
 
-STEPS = 2  # that are timed, after one that is not
+STEPS = 2  # timed, after one that is not
 
 
 def measure(preparation: Preparation, storage: Path) -> Rates:
     """One engine of each role at a time, each in a process of its own that ends with it. storage: every node reaches it."""
     config, prompts = preparation.config, preparation.prompts[1]
     blocks = list(islice(cycle(prompts), config.block + config.prompts_in_flight))
-    alone = ray.remote(max_calls=1, max_retries=0)  # its memory is free for the next one
+    alone = ray.remote(max_calls=1, max_retries=0)  # so that its memory is free for the next one
     sample = alone(_sample).options(**role_options(config, "generators"))
     found, generate = ray.get(sample.remote(config, preparation.base, preparation.stop_token_ids, blocks))
     judge = alone(_judge).options(**role_options(config, "rankers"))
@@ -38,7 +38,7 @@ def measure(preparation: Preparation, storage: Path) -> Rates:
 
 
 def _sample(config: Config, base: Snapshot, stops: list[int], prompts: list[Prompt]) -> tuple[list[Candidates], float]:
-    """Candidates of all blocks but the first, and response tokens a second."""
+    """Candidates of all blocks but the first, and response tokens per second."""
     from sppo_ray.sampling import VLLMGenerator
 
     engine = VLLMGenerator(config, base, stops)
@@ -49,11 +49,8 @@ def _sample(config: Config, base: Snapshot, stops: list[int], prompts: list[Prom
 
 
 def _judge(config: Config, found: list[Candidates]) -> float:
-    """Tokens a second of the comparisons of all ordered pairs, counted as the plan counts them: in the policy's tokens."""
-    from sppo_ray.judging import PairRM
-
-    device = "cuda" if config.rankers.gpus else "cpu"
-    judge = PairRM(config.judge.model, device=device, batch_tokens=config.judge.batch_tokens)
+    """Tokens per second of the comparisons of all ordered pairs, counted as the plan counts them: in the policy's tokens."""
+    judge = load_judge(config.judge, "cuda" if config.rankers.gpus else "cpu")
     texts = [row.prompt for row in found], [row.responses for row in found]
     judge.compare(texts[0][:2], texts[1][:2])
     _, seconds = _timed(partial(judge.compare, *texts))
@@ -63,7 +60,7 @@ def _judge(config: Config, found: list[Candidates]) -> float:
 
 
 def _train(config: Config, base: Snapshot, found: list[Candidates], storage: Path) -> float:
-    """Tokens a second of one train worker, all of them at work."""
+    """Tokens per second of one train worker, all of them at work."""
     box = _Box.remote()
     pairs = [_pair(row, config) for row in found]
     TorchTrainer(

@@ -1,4 +1,4 @@
-"""What the shells around engines have in common: an engine that starts when the pool asks, and sleeps and wakes.
+"""What the shells around engines share: an engine that starts when the pool asks, sleeps and wakes.
 
 In: how to build the engine. Out: the running engine, for the shell's own methods.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sppo_ray.errors import EngineFailed
+from sppo_ray.records import Progress
 from sppo_ray.run_folder import Ledger
 
 
@@ -23,7 +24,7 @@ class EngineActor:
         return self._name
 
     def _start(self) -> Any:
-        """Start the engine: when the pool asks and not in the constructor, which Ray would repeat for ever if it failed."""
+        """Start the engine. Not in the constructor, which Ray would repeat without end if it failed."""
         if self._started is None:
             self._started = self._build()
         return self._started
@@ -31,12 +32,16 @@ class EngineActor:
     @property
     def _engine(self) -> Any:
         if self._started is None:
-            # Ray restarts a process that died while it was idle, and nobody has noticed yet.
-            raise EngineFailed(f"{self._name} has started again and holds no engine yet")
+            # Ray restarted a process that died while it was idle, and the pool has not noticed yet.
+            raise EngineFailed(f"{self._name} has restarted and holds no engine yet")
         return self._started
 
     def placed(self) -> None:
-        """Answers as soon as the process runs."""
+        """Return as soon as the process runs."""
+
+    def progress(self) -> Progress | None:
+        """What the engine has done and does; None for an engine that does not count."""
+        return None
 
     def sleep(self) -> None:
         self._engine.sleep()

@@ -1,6 +1,6 @@
 """The shell around a generator.
 
-In: a block of prompts. Out: its candidates, written to the ledger. In: a person's question. Out: pieces of the answer.
+In: a block of prompts. Out: its candidates, written to the ledger. In: a chat request. Out: the answer in pieces.
 """
 
 import os
@@ -14,21 +14,21 @@ from ray.util.metrics import Counter
 from actors.cluster.placement import role_options
 from actors.engines.engine import EngineActor
 from sppo_ray.config import MOST_CHATS, Config
-from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
+from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder import Ledger, local
 
 if TYPE_CHECKING:
     from sppo_ray.sampling import Generator
 
 
-@ray.remote(max_restarts=-1, concurrency_groups={"people": MOST_CHATS + 1})  # type: ignore[call-overload]
+@ray.remote(max_restarts=-1, concurrency_groups={"people": MOST_CHATS + 1, "status": 1})  # type: ignore[call-overload]
 class GeneratorActor(EngineActor):
     def __init__(self, name: str, build: "Callable[[], Generator]", ledger: Ledger) -> None:
         super().__init__(name, build, ledger)
         self._sampled = Counter("sppo_sampled_tokens", "Tokens sampled for the run.", ("run", "member"))
 
     def ready(self) -> tuple[int, str]:
-        """Start the engine; its process, and the name of the snapshot that it holds."""
+        """Start the engine; return its process id and the name of the snapshot that it holds."""
         return os.getpid(), self._start().snapshot.name
 
     def load(self, snapshot: Snapshot) -> None:
@@ -41,7 +41,11 @@ class GeneratorActor(EngineActor):
         sampled = sum(len(ids) for row in rows for ids in row.token_ids)
         self._sampled.inc(sampled, {"run": self._ledger.root.name, "member": self._name})
 
-    # In threads of their own: people do not wait for the blocks of the run.
+    # In threads of their own: neither people nor the status wait for the blocks of the run.
+
+    @ray.method(concurrency_group="status")
+    def progress(self) -> Progress | None:  # type: ignore[override]
+        return self._started.progress() if self._started is not None else None
 
     @ray.method(concurrency_group="people", num_returns="streaming")
     def chat(self, ask: ChatRequest, name: str) -> Iterator[list[TokenDelta]]:

@@ -1,7 +1,7 @@
-"""The pools of a run: real engines behind them, on the resources that the configuration gives.
+"""The pools of a run: real engines on the resources that the configuration names.
 
 In: a configuration, a model and its stop tokens, the ledger. Out: `Pool` actors, not opened yet.
-They live as long as the process that made them.
+They live as long as the process that started them.
 """
 
 from functools import partial
@@ -13,6 +13,7 @@ from actors.cluster.placement import here, role_options
 from actors.engines import generator, ranker
 from actors.engines.pool import Pool
 from sppo_ray.config import Config
+from sppo_ray.judging import load_judge
 from sppo_ray.records import Snapshot
 from sppo_ray.run_folder import Ledger
 
@@ -37,31 +38,21 @@ def start_generators(config: Config, model: Snapshot, stop_token_ids: list[int],
 
 
 def start_rankers(config: Config, ledger: Ledger) -> Any:
-    """A pool of PairRM judges."""
-    from sppo_ray.judging import PairRM
-
-    judge = config.judge
-    build = partial(
-        PairRM,
-        judge.model,
-        device="cuda" if config.rankers.gpus else "cpu",
-        batch_tokens=judge.batch_tokens,
-        source_max_length=judge.source_max_length,
-        candidate_max_length=judge.candidate_max_length,
-    )
+    """A pool of judges."""
+    build = partial(load_judge, config.judge, device="cuda" if config.rankers.gpus else "cpu")
     start = partial(ranker.start, config, build, ledger)
     return start_pool("ranker", start, config.rankers, partial(room, config, "rankers"))
 
 
 def start_pool(*arguments: Any) -> Any:
-    """A pool on this node. arguments: of `Pool`."""
+    """A pool on this node. arguments: as for `Pool`."""
     return Pool.options(label_selector=here()).remote(*arguments)
 
 
 def room(config: Config, pool: Literal["generators", "rankers"]) -> int:
     """How many members of a pool the cluster can hold beside the trainers and the other pool's smallest size.
 
-    A pool that took more would leave a trainer that starts, or starts again, waiting for ever.
+    A larger pool would leave a trainer that starts or restarts waiting forever.
     """
     own = role_options(config, pool)
     other = role_options(config, "rankers" if pool == "generators" else "generators")
@@ -76,7 +67,7 @@ def room(config: Config, pool: Literal["generators", "rankers"]) -> int:
 
 
 def most_resources() -> dict[str, float]:
-    """The most that the cluster can hold: what is there now, or what its autoscaler may bring up."""
+    """The cluster's largest resources: those it has now, or those that its autoscaler may add."""
     now: dict[str, float] = ray.cluster_resources()
     later = ray._private.state.state.get_max_resources_from_cluster_config() or {}
     return {name: max(now.get(name, 0.0), later.get(name, 0.0)) for name in {*now, *later}}

@@ -1,6 +1,6 @@
-"""The shell around a judge.
+"""The actor around a judge.
 
-In: a block of candidates in the ledger. Out: the block judged, written to the ledger.
+In: a block of candidates in the ledger. Out: the judged block, written to the ledger.
 """
 
 import os
@@ -31,19 +31,19 @@ class RankerActor(EngineActor):
         self._thoughts = config.policy.thoughts
 
     def ready(self) -> tuple[int, None]:
-        """Start the engine; its process. A judge holds no snapshot."""
+        """Start the engine and return its process id. A judge holds no snapshot."""
         self._start()
         return os.getpid(), None
 
     def judge(self, candidates: Path, judged: Path) -> None:
-        """Compare the candidates of a block, all ordered pairs, and write what follows from it to the ledger."""
+        """Compare all ordered pairs of a block's candidates and write the judged rows to the ledger."""
         rows = answers(self._ledger.read(Candidates, candidates), self._thoughts)
         texts = [row.prompt for row in rows], [row.responses for row in rows]
         comparisons, truncated = self._engine.compare(*texts), self._engine.truncated(*texts)
         self._ledger.write(judged_rows(rows, comparisons, truncated, self._config), Judged, judged)
 
     def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        """The judge's comparison logits (N, K, K) of N prompts with K candidates each."""
+        """The judge's comparison logits (N, K, K) for N prompts with K candidates each."""
         shown = [[answer(text, self._thoughts) for text in texts] for texts in candidates]
         logits: NDArray[np.float32] = self._engine.compare(prompts, shown)
         return logits

@@ -6,12 +6,13 @@ In: pools, a ledger with the prompts of each iteration, the base model. Out: pub
 import asyncio
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
 
 from actors.cluster.placement import here
+from actors.engines import PoolState
 from actors.run.board import Board
 from actors.run.desired import read_desired, write_desired
 from actors.run.evaluation import compare_held_out, sample_held_out
@@ -43,8 +44,8 @@ class Coordinator(Board):
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         self._rule = rule
         self._pools: dict[str, Any] = {}
-        self._serving: Snapshot = base  # the policy that the generators are to hold
-        self._asleep = False
+        self._serving: Snapshot | None = None  # the policy that the generators are to hold, once that is known
+        self._asleep = self._idle = False
         self._desired = read_desired(ledger.root)
         self._status.paused = self._desired.paused
         self._trainer: asyncio.Task[None] | None = None
@@ -124,9 +125,10 @@ class Coordinator(Board):
         colocated = self._config.placement == "colocated"
         self._status.phase = "sampling, judging" if colocated else "sampling, judging, training"
         await self.score(pools, iteration, reference.name)
-        await asyncio.gather(*(pool.rest.remote() for pool in self._pools.values()))
+        self._idle = True
         if colocated:
-            await self._sleep()
+            self._asleep = True
+            await self._settle_pools()
             self._status.phase = "training"
             # Its processes end with the iteration: only then is all of the devices' memory free for the engines.
             await self._start_trainer(range(iteration, iteration + 1))
@@ -160,31 +162,32 @@ class Coordinator(Board):
     # The pools
 
     async def _open(self, snapshot: Snapshot) -> None:
-        self._serving, self._asleep = snapshot, False
-        await asyncio.gather(*(self._open_pool(name) for name in self._pools))
+        """Have the generators serve with this policy, and the judges serve."""
+        self._serving, self._asleep, self._idle = snapshot, False, False
+        await self._settle_pools()
 
-    async def _open_pool(self, name: str) -> None:
-        """Bring a pool, new or restarted, to the state that it is to have."""
-        pool = self._pools[name]
-        await (pool.pause if self._desired.paused or self._stopping else pool.resume).remote()
-        if name in self._desired.targets:
-            await pool.scale.remote(self._desired.targets[name])
-        await pool.open.remote(self._serving if name == "generators" else None)
-        if self._asleep:
-            await pool.sleep.remote()
+    async def _settle_pools(self) -> None:
+        await self._tell_pools()
+        await asyncio.gather(*(pool.settled.remote() for pool in self._pools.values()))
 
-    async def _sleep(self) -> None:
-        self._asleep = True
-        await asyncio.gather(*(pool.sleep.remote() for pool in self._pools.values()))
+    async def _tell_pools(self) -> None:
+        """Send each pool the state that it is to have, whether it has it already or has just restarted; keep its status."""
+        if self._serving is not None:
+            for name, pool in self._pools.items():
+                self._status.pools[name] = await pool.desire.remote(self._pool_state(name))
+
+    def _pool_state(self, name: str) -> PoolState:
+        return PoolState(
+            snapshot=self._serving if name == "generators" else None,
+            target=self._desired.targets.get(name),
+            paused=self._desired.paused or self._stopping,
+            asleep=self._asleep,
+            idle=self._idle,
+        )
 
     async def _watch(self) -> None:
-        """Keep the status up to date, and open a pool again whose own process was restarted."""
         while True:
-            for name, pool in self._pools.items():
-                status = await pool.status.remote()
-                if self._status.pools.get(name) and not status.members:
-                    await self._open_pool(name)
-                self._status.pools[name] = status
+            await self._tell_pools()
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _engines(self, since: float) -> dict[str, Any]:
@@ -231,12 +234,10 @@ class Coordinator(Board):
     async def pause(self) -> None:
         """Start no new block and no optimizer step until `resume`; those in progress finish."""
         await self._set_paused(True)
-        await asyncio.gather(*(pool.pause.remote() for pool in self._pools.values()))
 
     async def resume(self) -> None:
         await self._set_paused(False)
         await self._tell()
-        await asyncio.gather(*(pool.resume.remote() for pool in self._pools.values()))
 
     async def stop(self) -> None:
         """End the run in order: blocks in progress are finished, the trainer writes a checkpoint."""
@@ -244,7 +245,6 @@ class Coordinator(Board):
         await self._set_paused(False)  # the same command continues the run
         await self._tell()
         self._status.phase = "stopping"
-        await asyncio.gather(*(pool.pause.remote() for pool in self._pools.values()))
         self._late = asyncio.create_task(self._stop_late())
 
     async def _stop_late(self) -> None:
@@ -257,13 +257,14 @@ class Coordinator(Board):
         """Set how many members a pool is to have. Raises `ConfigError` for an unknown pool or a number out of range."""
         if pool not in self._pools:
             raise ConfigError(f"there is no pool {pool}; there are {' and '.join(self._pools)}")
-        await self._pools[pool].scale.remote(target)
+        await self._pools[pool].desire.remote(replace(self._pool_state(pool), target=target))
         self._desired.targets[pool] = target
         await asyncio.to_thread(write_desired, self._ledger.root, self._desired)
 
     async def _set_paused(self, paused: bool) -> None:
         self._status.paused = self._desired.paused = paused
         await asyncio.to_thread(write_desired, self._ledger.root, self._desired)
+        await self._tell_pools()
 
     def _seconds(self, trained: float, loaded: float) -> dict[str, float]:
         seconds = {name: stage.seconds for name, stage in self._status.stages.items()}

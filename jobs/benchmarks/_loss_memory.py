@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from sppo_ray.loss import sppo_loss, token_logprobs
-from sppo_ray.training.logprobs import LinearLogprobs
+from sppo_ray.loss import sppo_loss
+from sppo_ray.training.logprobs import LinearLogprobs, token_logprobs
 
 VOCABULARY, CAP, ETA = 256_000, 30.0, 1000.0
 HIDDEN = 256  # of a real pass: the products with the head should not take all day on a CPU

@@ -99,7 +99,7 @@ def rescored(reference: Any, pairs: list[Pair]) -> list[Pair]:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    from sppo_ray.loss import token_logprobs
+    from sppo_ray.training.logprobs import token_logprobs
 
     responses = [(pair.prompt_token_ids, response) for pair in pairs for response in (pair.chosen, pair.rejected)]
     token_ids = pad_sequence(

@@ -18,7 +18,7 @@ from sppo_ray.config import Config, load_config
 from sppo_ray.preparation import Preparation, prepare
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
-from sppo_ray.sampling.vllm_engine import _environment
+from sppo_ray.sampling.environment import set_environment
 
 ROUNDS = 8
 
@@ -98,7 +98,7 @@ class Bare:
     """The same engine with nothing around it: all prompts go in, it steps until it is empty."""
 
     def __init__(self, config: Config, model: Snapshot, stop_token_ids: list[int]) -> None:
-        _environment()
+        set_environment()
         from vllm import EngineArgs, SamplingParams
         from vllm.sampling_params import RequestOutputKind
         from vllm.usage.usage_lib import UsageContext

@@ -16,8 +16,8 @@ from typing import Any
 
 from jobs.benchmarks import GIVE_BACK, Ratio, close_to_one
 from sppo_ray.config import Config, load_config
+from sppo_ray.models import model_shape
 from sppo_ray.planning.memory import Memory, micro_batch, trainer_memory
-from sppo_ray.planning.shapes import policy_shape
 
 TOLERANCE = 0.15
 MIB = 2**20
@@ -84,7 +84,7 @@ def compare(case: Case, workers: int) -> tuple[Memory, float]:
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "model")
         mp.spawn(_save, (case, model))
-        predicted = trainer_memory(config, policy_shape(model), workers, float("inf"))
+        predicted = trainer_memory(config, model_shape(model, "policy.model"), workers, float("inf"))
         mp.spawn(_worker, (config, model, folder), nprocs=workers)
         return predicted, max(int(file.read_text()) for file in Path(folder).glob("peak-*"))
 

@@ -25,9 +25,9 @@ from actors.run.scoring import EnginePools
 from jobs.benchmarks import Ratio, close_to_one
 from sppo_ray.config import Config, load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.models import model_shape
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.rates import ENGINE_START, table_rates
-from sppo_ray.planning.shapes import shapes
 from sppo_ray.planning.splits import Split, iteration_seconds
 from sppo_ray.planning.work import work
 from sppo_ray.records import Candidates, Prompt, Snapshot
@@ -121,9 +121,9 @@ def compare(cluster: Cluster) -> Ratio:
 
 def plan(config: Config, cluster: Cluster) -> tuple[float, float, dict[str, float]]:
     """Planned seconds of the simulated iteration, the scale, and the scaled seconds of a block in each stage's engine."""
-    load, models = work(config), shapes(config)
-    rates = table_rates(config, models, device(80), load, cluster.split.trainers)
-    full = iteration_seconds(config, models.policy, load, rates, cluster.split)
+    load, policy = work(config), model_shape(config.policy.model, "policy.model")
+    rates = table_rates(config, device(80), load, cluster.split.trainers)
+    full = iteration_seconds(config, policy, load, rates, cluster.split)
     scale = cluster.target / (full.total - full.advance)
     seconds = {
         "generate": scale * load.generated_tokens / rates.generate / load.blocks,

@@ -3,7 +3,7 @@
 In: a recipe or a file, and `key.path=value` overrides. Out: a `Config`, or a `ConfigError` that names the key and the remedy.
 """
 
-import difflib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,11 @@ from pydantic import ValidationError
 
 from sppo_ray.config.tree import Config, Section
 from sppo_ray.errors import ConfigError
+from sppo_ray.loading import nearest
+
+# What YAML would cut off as a comment or an anchor is part of an override's value, as in prompts.source=/data/a #b.jsonl.
+CUT_OFF = re.compile(r"&|(?=[^'\"\[{])(.*\s)?#")
+QUOTING = "; if text is meant, quote it for the shell and for YAML: {key}='\"...\"'"
 
 
 def recipe_names() -> list[str]:
@@ -35,7 +40,7 @@ def load_config(recipe: str | None = None, file: Path | None = None, overrides: 
     else:
         name = recipe or "playground"
         if name not in recipe_names():
-            raise ConfigError(f"there is no recipe {name!r}{_nearest(name, recipe_names())}")
+            raise ConfigError(f"there is no recipe {name!r}{nearest(name, recipe_names())}")
         tree = _parse(
             resources.files("sppo_ray.config.recipes").joinpath(f"{name}.yaml").read_text("utf-8"), f"recipe {name}"
         )
@@ -81,21 +86,23 @@ def _set(tree: dict[str, Any], override: str) -> None:
             raise ConfigError(f"{override!r}: {parent} is a value, not a section")
         tree = branch
     try:
-        tree[key] = yaml.safe_load(value)
+        tree[key] = value if CUT_OFF.match(value) else yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: the value is not YAML: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{override!r}: the value is not YAML: {reason}{QUOTING.format(key=path)}") from None
 
 
 def _describe(problem: Any) -> str:
     path = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
         names = _keys(path[:-1])
-        return f"there is no key {'.'.join(path)}{_nearest(path[-1], names, '.'.join([*path[:-1], '']))}"
+        return f"there is no key {'.'.join(path)}{nearest(path[-1], names, '.'.join([*path[:-1], '']))}"
     if problem["type"] == "missing":
         return f"{'.'.join(path)} is missing: add it to the configuration"
     if problem["type"] == "value_error" and not path:
         return str(problem["ctx"]["error"])
-    return f"{'.'.join(path)} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    hint = QUOTING.format(key=".".join(path)) if problem["type"] == "string_type" else ""
+    return f"{'.'.join(path)} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{hint}"
 
 
 def _keys(path: list[str]) -> list[str]:
@@ -104,10 +111,3 @@ def _keys(path: list[str]) -> list[str]:
         kinds = [model.model_fields[part].annotation, *getattr(model.model_fields[part].annotation, "__args__", ())]
         model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section))
     return list(model.model_fields)
-
-
-def _nearest(name: str, names: list[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
-        return ": did you mean " + " or ".join(prefix + n for n in near) + "?"
-    return f"; there {'is' if len(names) == 1 else 'are'} {', '.join(prefix + n for n in names)}"

@@ -59,6 +59,7 @@ def _judging(config: Config) -> list[Row]:
     judge = config.judge
     return [
         ("judge", judge.model),
+        ("judge_kind", judge.kind),
         ("estimator", judge.estimator),
         ("judge_temperature", f"{judge.temperature:g}"),
         ("source_max_length", str(judge.source_max_length)),
@@ -78,7 +79,7 @@ def _training(config: Config) -> list[Row]:
         ("gradient_accumulation_steps", str(accumulation(config))),
         ("total_train_batch_size", str(training.batch_size)),
         ("distributed_type", "deepspeed_zero3 # ZeRO-3"),
-        ("optimizer", "RMSProp"),
+        ("optimizer", {"rmsprop": "RMSProp", "adamw": "AdamW"}.get(training.optimizer, training.optimizer)),
         ("lr_scheduler_type", "linear"),
         ("lr_scheduler_warmup_ratio", f"{training.warmup_ratio:g}"),
         ("num_train_epochs", f"{training.epochs} # an iteration"),

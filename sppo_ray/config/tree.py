@@ -7,9 +7,10 @@ A key's docstring is its meaning in the configuration reference; units are part 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sppo_ray.preference import Estimator, LossName
+from sppo_ray.loss import find_loss
+from sppo_ray.preference import Estimator
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -18,6 +19,9 @@ NotNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Labels = dict[str, str]
+
+# Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
+FREE = "may change on resume"
 
 
 def _pattern(text: str) -> str:
@@ -41,9 +45,11 @@ class PromptSource(Section):
     """Where prompts come from."""
 
     source: str
-    """`playground`, a .jsonl, .csv or .parquet file, the folder of a saved dataset, or a dataset's name on the hub."""
+    """`playground`, a file (JSON lines, JSON, CSV, TSV, Parquet, Arrow), a folder of a data set, or its name on the hub."""
     split: str | None = None
-    """Split of a hub or saved dataset; `{iteration}` in it stands for 1, 2, 3."""
+    """Split of a data set, or file of a folder without its extension; `{iteration}` in it stands for 1, 2, 3."""
+    subset: str | None = None
+    """Configuration of a data set that has several."""
     column: str | None = None
     """Column of text or chat messages; found by its usual names if not set."""
     limit: Positive | None = None
@@ -69,7 +75,7 @@ class PolicySettings(Section):
     """Variables of the chat template, such as `{enable_thinking: false}`; `chat_template` chooses one of several by name."""
     thoughts: Pattern | None = None
     """Regular expression of the thought in a response, which judges are not shown; from the tokenizer if not set."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, FREE] = False
     """Run Python code that comes with the model."""
 
 
@@ -84,36 +90,40 @@ class GenerationSettings(Section):
     """Nucleus sampling: probability mass of the tokens that are sampled from."""
     max_new_tokens: Positive = 2048
     """Longest response, in tokens."""
-    gpu_memory_utilization: PositiveShare = 0.9
+    gpu_memory_utilization: Annotated[PositiveShare, FREE] = 0.9
     """Share of a GPU's memory that a vLLM engine may use."""
-    tensor_parallel: Positive = 1
+    tensor_parallel: Annotated[Positive, FREE] = 1
     """GPUs per generator, over which vLLM splits the weights."""
 
 
 class JudgeSettings(Section):
     """What compares the responses, and how its comparisons become win rates."""
 
+    kind: str = "pairrm"
+    """`pairrm`, `python` (a function that scores responses), or `package.module:Class` of a kind of your own."""
     model: str
-    """A PairRM folder or hub name, or `playground`."""
+    """pairrm: a PairRM folder or hub name, or `playground`; python: `package.module:function`."""
     estimator: Estimator = "pairwise"
     """How comparisons become win rates: `pairwise` as in the paper, `pooled` as in the authors' release."""
     temperature: PositiveFloat = 1.0
     """Divides the comparison logits before the sigmoid: 1 as published, 2 for PairRM's calibrated probabilities."""
     source_max_length: Positive = 1224
-    """Tokens of the prompt that the judge reads."""
+    """pairrm: tokens of the prompt that the judge reads."""
     candidate_max_length: Positive = 412
-    """Tokens of each response that the judge reads; what a short prompt leaves free is added."""
-    batch_tokens: Positive = 32768
-    """Tokens per forward pass of the judge, padding included."""
+    """pairrm: tokens of each response that the judge reads; what a short prompt leaves free is added."""
+    batch_tokens: Annotated[Positive, FREE] = 32768
+    """pairrm: tokens per forward pass, padding included."""
 
 
 class TrainingSettings(Section):
     """The regression of the policy's log-ratios to the win rates."""
 
-    loss: LossName = "sppo"
-    """Objective: `sppo` as in the paper; `sppo_single` and `sppo_hard` are variants of the release and of TRL."""
+    loss: str = "sppo"
+    """`sppo` (the paper), `sppo_single` (the release's variant), `sppo_hard` (TRL's), `ipo`, `rebel`, `dpo`, or `package.module:function`."""
     eta: PositiveFloat = 1000.0
     """Scale of the targets: eta (win rate - 1/2), in nats."""
+    optimizer: str = "rmsprop"
+    """`rmsprop` (the release's), `adamw`, or `package.module:name` of an `OptimizerKind`."""
     learning_rate: PositiveFloat = 5e-7
     """Peak learning rate; it falls linearly to 0 in each iteration."""
     warmup_ratio: Share = 0.1
@@ -122,30 +132,37 @@ class TrainingSettings(Section):
     """Gradient norm above which gradients are scaled down."""
     batch_size: Positive = 64
     """Pairs per optimizer step, over all workers."""
-    micro_batch_size: Positive = 8
+    micro_batch_size: Annotated[Positive, FREE] = 8
     """Most pairs per forward pass on one worker."""
-    micro_batch_tokens: Positive = 8192
+    micro_batch_tokens: Annotated[Positive, FREE] = 8192
     """Most tokens per forward pass on one worker, padding included."""
     epochs: Positive = 1
     """Passes over the pairs of an iteration."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: Annotated[bool, FREE] = True
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    reference: Literal["sampled", "recompute"] = "sampled"
+    reference: Annotated[Literal["sampled", "recompute"], FREE] = "sampled"
     """Where log pi_t comes from: recorded while sampling, or recomputed by the trainer before its first step."""
-    reference_tolerance: PositiveFloat = 3e-2
+    reference_tolerance: Annotated[PositiveFloat, FREE] = 3e-2
     """Mean difference between the sampler's and the trainer's log-probabilities, in nats per token, that stops the run."""
-    checkpoint_steps: Positive = 50
+    checkpoint_steps: Annotated[Positive, FREE] = 50
     """Optimizer steps between checkpoints, from which a restarted trainer continues."""
-    max_failures: NotNegative = 3
+    max_failures: Annotated[NotNegative, FREE] = 3
     """Trainer restarts per iteration before the run fails."""
-    workers: Positive = 8
+    workers: Annotated[Positive, FREE] = 8
     """Train workers, over which ZeRO-3 shards the policy."""
-    cpus: NotNegativeFloat = 1.0
+    cpus: Annotated[NotNegativeFloat, FREE] = 1.0
     """CPUs per worker."""
-    gpus: NotNegativeFloat = 1.0
+    gpus: Annotated[NotNegativeFloat, FREE] = 1.0
     """GPUs per worker; a fraction shares a GPU with an engine."""
-    labels: Labels = {}
+    labels: Annotated[Labels, FREE] = {}
     """Labels of the nodes that workers may run on, as Ray's label selectors write them."""
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, name: str) -> str:
+        if ":" not in name:  # one from outside is imported by what uses it, so that a run folder can be read without it
+            find_loss(name)
+        return name
 
 
 class PoolSettings(Section):
@@ -222,17 +239,17 @@ class Config(Section):
     judge: JudgeSettings
     training: TrainingSettings
     evaluation: EvaluationSettings = EvaluationSettings()
-    placement: Literal["disaggregated", "colocated"] = "disaggregated"
+    placement: Annotated[Literal["disaggregated", "colocated"], FREE] = "disaggregated"
     """`disaggregated`: engines and trainer side by side, each on its own devices; `colocated`: in turn on the same ones."""
-    max_set_aside: Share = 0.01
+    max_set_aside: Annotated[Share, FREE] = 0.01
     """Share of an iteration's prompts that may fail on every engine before the run ends."""
-    generators: PoolSettings = PoolSettings()
+    generators: Annotated[PoolSettings, FREE] = PoolSettings()
     """The pool of vLLM engines."""
-    rankers: PoolSettings = PoolSettings()
+    rankers: Annotated[PoolSettings, FREE] = PoolSettings()
     """The pool of judges."""
-    storage: StorageSettings = StorageSettings()
-    gateway: GatewaySettings = GatewaySettings()
-    trackers: list[Tracker] = ["tensorboard"]
+    storage: Annotated[StorageSettings, FREE] = StorageSettings()
+    gateway: Annotated[GatewaySettings, FREE] = GatewaySettings()
+    trackers: Annotated[list[Tracker], FREE] = ["tensorboard"]
     """Experiment trackers that also receive the numbers of the run."""
 
     @property

@@ -28,28 +28,57 @@ class Instruction:
 def read_instructions(source: str, column: str | None = None) -> list[Instruction]:
     """All instructions of a file or data set, in its order, duplicates included: AlpacaEval pairs outputs by them.
 
-    Without a column's name it is `instruction`, else `prompt`. A file without a `dataset` is its own, by its name.
+    Without a column's name it is `instruction`, else `prompt`. What continues an instruction (`input`) becomes part of
+    it, as the annotator's template shows nothing else. Rows without a `dataset` are of one named after the file.
     """
-    from sppo_ray.prompts import open_table
+    from sppo_ray.prompts import BadRow, columns_read, open_table, parse_row
 
-    table = open_table(source, None)
+    table = open_table(source)
     found = [name for name in ([column] if column else ["instruction", "prompt"]) if name in table.columns]
     if not found:
         raise PromptError(
             f"{table.where} has no column {column or 'instruction'!r}; it has {', '.join(table.columns)}: "
             "name the column of the instructions with --column"
         )
-    kept = [name for name in table.columns if name not in (found[0], *MODELS_OWN)]
-    instructions, bad = [], []
-    for number, row in table.rows([found[0], *kept]):
-        text = row.pop(found[0])
-        if not isinstance(text, str) or not text.strip():
-            bad.append(f"{table.unit} {number}")
-        instructions.append(Instruction(text, {"dataset": Path(source).stem} | row))
-    if bad or not instructions:
-        what = f"no instruction in {', '.join(bad[:NAMED])}{', ...' if len(bad) > NAMED else ''}" if bad else "no rows"
-        raise PromptError(f"{table.where} has {what}: AlpacaEval needs one text a row")
+    asked = columns_read(found[0], table.columns)
+    kept = [name for name in table.columns if name not in (*asked, *MODELS_OWN)]
+    instructions, bad = [], {}
+    for place, row in table.rows([*asked, *kept]):
+        try:
+            messages = parse_row(row, found[0])
+            if len(messages) > 1:
+                raise BadRow(f" has {len(messages)} turns")
+            others = _json_values({name: row[name] for name in kept})
+        except BadRow as reason:
+            bad[place] = reason
+            continue
+        dataset = {} if others.get("dataset") else {"dataset": Path(source).stem}
+        instructions.append(Instruction(messages[0]["content"], others | dataset))
+    if bad:
+        places = ", ".join(list(bad)[:NAMED]) + (", ..." if len(bad) > NAMED else "")
+        first = "".join(map(str, next(iter(bad.items()))))
+        raise PromptError(
+            f"{table.where} has no usable instruction in {places}: {first}. AlpacaEval needs one text per row: "
+            "correct them, or name another column with --column"
+        )
+    if not instructions:
+        raise PromptError(f"{table.where} has no rows: AlpacaEval needs one text per row")
     return instructions
+
+
+def _json_values(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's other columns as `model_outputs.json` will hold them: dates and decimals as text, no NaN."""
+    from pydantic_core import to_jsonable_python
+
+    from sppo_ray.prompts import BadRow
+
+    for name, value in row.items():
+        try:
+            row[name] = to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="null")
+            json.dumps(row[name], ensure_ascii=False).encode()
+        except ValueError as error:
+            raise BadRow(f", column {name!r} cannot be written as JSON ({error})") from None
+    return row
 
 
 def model_outputs(instructions: list[Instruction], outputs: list[str], generator: str) -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
-"""The protocol of a judge: which of K responses to a prompt is better, for every ordered pair of them.
+"""The protocols of a judge and of a judge kind.
 
-In: prompts and K responses to each, plain text without control tokens.
-Out: c[i, j] = left score - right score, the logit that response i, placed left, beats response j.
+A judge compares: prompts and K responses to each, plain text without control tokens, to c[i, j] = left score - right score,
+the logit that response i, placed left, beats response j. A judge kind answers what a run must know before it loads one.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +14,49 @@ from numpy.typing import NDArray
 
 class Judge(Protocol):
     def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        """N prompts, N lists of K texts: (N, K, K) logits, zero diagonal."""
+        """Comparison logits (N, K, K) with a zero diagonal, for N prompts and N lists of K texts."""
         ...
 
     def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        """Of the same: (N,) shares of a prompt's comparisons in which it or one of the two responses was cut."""
+        """Per prompt (N,), the share of its comparisons in which the prompt or one of the two responses was cut."""
         ...
 
     def sleep(self) -> None:
-        """Give up the device memory until `wake`."""
+        """Free the device memory until `wake`."""
         ...
 
     def wake(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A judge's demand on one device, for the plan.
+
+    memory: bytes by part, without CUDA's own runtime; empty if the judge needs no GPU.
+    tokens: read per comparison.  operations: floating-point operations per token.
+    """
+
+    memory: dict[str, float]
+    tokens: float
+    operations: float
+
+
+@runtime_checkable
+class JudgeKind(Protocol):
+    """One way to judge, made from the `judge` section of the configuration (a `JudgeSettings`)."""
+
+    def check(self) -> None:
+        """Raise a `UserError` for anything that would keep the judge from loading; quick, before any engine starts."""
+        ...
+
+    def load(self, device: str) -> Judge:
+        """The judge itself, on `cpu` or `cuda`."""
+        ...
+
+    def description(self) -> str:
+        """A few words for the model card and the resolved recipe."""
+        ...
+
+    def demand(self, prompt: int, response: int) -> Demand:
+        """Its demand on a device for prompts and responses of this many tokens."""
+        ...

@@ -1,4 +1,4 @@
-"""From comparisons to a judged prompt, and from that to the row that is trained.
+"""From comparisons to a judged prompt, and from that to the pair that is trained.
 
 In: `Candidates` and the judge's logits, then `Candidates` and `Judged`. Out: `Judged`, then a `Pair`, cut to the configured lengths.
 """
@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppo_ray.config import Config, JudgeSettings
-from sppo_ray.preference import preference_probabilities, select_pair, target_win_rates, win_rates
+from sppo_ray.loss import find_loss
+from sppo_ray.preference import preference_probabilities, select_pair, win_rates
 from sppo_ray.records import Candidates, Judged, Pair, Response
 
 
 def judged_rows(
     rows: Sequence[Candidates], comparisons: NDArray[np.float32], truncated: NDArray[np.float32], judge: JudgeSettings
 ) -> list[Judged]:
-    """What follows from the comparisons (N, K, K) of N prompts: win rates, chosen and rejected. truncated: (N,) shares."""
+    """Win rates, chosen and rejected from the comparisons (N, K, K) of N prompts. truncated: shares (N,)."""
     how = judge.estimator, judge.temperature
     rates = win_rates(comparisons, *how)
     chosen, rejected = select_pair(comparisons, *how)
@@ -38,15 +39,12 @@ def judged_rows(
 
 
 def pair(candidates: Candidates, judged: Judged, config: Config) -> Pair:
-    """The chosen and rejected responses as they were sampled, with the win rates that the loss regresses them to."""
+    """The chosen and rejected responses as sampled, with the win rates that the loss uses: targets of a pointwise loss, else w."""
     chosen, rejected = judged.chosen, judged.rejected
     preference = preference_probabilities(judged.comparisons, config.judge.estimator, config.judge.temperature)
-    targets = target_win_rates(
-        config.training.loss,
-        judged.win_rates[chosen],
-        judged.win_rates[rejected],
-        float(preference[chosen, rejected]),
-    )
+    rates = judged.win_rates[chosen], judged.win_rates[rejected]
+    pointwise = find_loss(config.training.loss).targets
+    targets = pointwise(rates, float(preference[chosen, rejected])) if pointwise else rates
     responses = [
         Response(candidates.token_ids[index], candidates.logprobs[index], target)
         for index, target in zip((chosen, rejected), targets, strict=True)
@@ -61,7 +59,7 @@ def pair(candidates: Candidates, judged: Judged, config: Config) -> Pair:
 
 
 def filler() -> Pair:
-    """A row of weight 0: it makes the last batch as large as the others and trains nothing."""
+    """A pair of weight 0: it fills up the last batch and trains nothing."""
     nothing = Response([0], [0.0], 0.5)
     return Pair("", [0], nothing, nothing, weight=0.0)
 

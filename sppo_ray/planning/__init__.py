@@ -3,4 +3,4 @@
 In: the configuration and a kind of GPU. Out: a `Budget`, with the settings that would help where it does not fit.
 """
 
-__all__ = ["budget", "devices", "memory", "rates", "shapes", "splits", "text", "work"]
+__all__ = ["budget", "devices", "memory", "rates", "splits", "text", "work"]

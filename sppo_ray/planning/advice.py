@@ -8,19 +8,18 @@ from typing import Any
 
 from sppo_ray.config import Config
 from sppo_ray.planning.memory import role_memory
-from sppo_ray.planning.shapes import Shapes
 from sppo_ray.planning.splits import Split, worker_counts
 
 PARALLEL = (2, 4, 8)
 
 
-def advice(config: Config, shapes: Shapes, limit: float, split: Split, role: str) -> list[str]:
+def advice(config: Config, limit: float, split: Split, role: str) -> list[str]:
     """The mildest value of each setting that makes the role fit; more devices last."""
     total = limit / config.generation.gpu_memory_utilization if role == "generators" else limit
 
     def fits(changed: Config, workers: int = split.trainers) -> bool:
         turns = split.colocated and changed.generation.tensor_parallel == 1  # with more, devices are not shared
-        return role_memory(changed, shapes, total, workers, turns)[role].fits
+        return role_memory(changed, total, workers, turns)[role].fits
 
     found = []
     for key, values in _settings(config, role).items():

@@ -8,12 +8,12 @@ from typing import Any
 
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError
+from sppo_ray.models import Shape, model_shape
 from sppo_ray.planning import splits
 from sppo_ray.planning.advice import advice
 from sppo_ray.planning.devices import Device
 from sppo_ray.planning.memory import GIB, Memory, role_memory
 from sppo_ray.planning.rates import Rates, table_rates
-from sppo_ray.planning.shapes import Shapes, shapes
 from sppo_ray.planning.splits import Seconds, Split
 from sppo_ray.planning.work import Work, network_bytes, storage_bytes, work
 
@@ -79,21 +79,21 @@ class Planner:
 
     config: Config
     device: Device
-    shapes: Shapes
+    policy: Shape
     work: Work
     measured: Rates | None = None
 
     def memory(self, split: Split) -> dict[str, Memory]:
-        return role_memory(self.config, self.shapes, self.device.memory_gib * GIB, split.trainers, split.colocated)
+        return role_memory(self.config, self.device.memory_gib * GIB, split.trainers, split.colocated)
 
     def fits(self, split: Split) -> bool:
         return all(memory.fits for memory in self.memory(split).values())
 
     def rates(self, split: Split) -> Rates:
-        return self.measured or table_rates(self.config, self.shapes, self.device, self.work, split.trainers)
+        return self.measured or table_rates(self.config, self.device, self.work, split.trainers)
 
     def seconds(self, split: Split) -> Seconds:
-        return splits.iteration_seconds(self.config, self.shapes.policy, self.work, self.rates(split), split)
+        return splits.iteration_seconds(self.config, self.policy, self.work, self.rates(split), split)
 
     def best(self, some: list[Split]) -> Split:
         """The fastest of those that fit; where none does, of those with the most trainers, which come nearest."""
@@ -115,21 +115,18 @@ def budget(
         least, needed = parallel + 2, f"a generator of {parallel}, a ranker and a trainer"
     if devices < least:
         raise ConfigError(f"--gpus {devices}: {needed} need {least} at least")
-    planner = Planner(config, device, shapes(config), work(config), rates)
+    planner = Planner(config, device, model_shape(config.policy.model, "policy.model"), work(config), rates)
     ways = {"colocated": splits.colocated(config, devices), "disaggregated": splits.disaggregated(config, devices)}
     alternatives = {name: planner.best(some) for name, some in ways.items() if some}
     split = planner.best([one for one in alternatives.values() if planner.fits(one)] or list(alternatives.values()))
-    memory, seconds, policy = planner.memory(split), planner.seconds(split), planner.shapes.policy
+    memory, seconds, policy = planner.memory(split), planner.seconds(split), planner.policy
     took = splits.run_seconds(config, policy, planner.work, seconds)
     return Budget(
         config=config,
         device=device,
         split=split,
         memory=memory,
-        advice={
-            role: [] if memory[role].fits else advice(config, planner.shapes, memory[role].limit, split, role)
-            for role in memory
-        },
+        advice={role: [] if memory[role].fits else advice(config, memory[role].limit, split, role) for role in memory},
         work=planner.work,
         rates=planner.rates(split),
         seconds=seconds,

@@ -2,13 +2,16 @@
 
 In: shapes, the configuration, the number of train workers. Out: a `Memory`: its parts and what the device can give.
 The trainer's parts follow DeepSpeed 0.19's ZeRO-3 with torch's RMSprop, read from its source and measured on CPU
-(docs/cluster.md); the generator's follow vLLM 0.32; the ranker's follow sppo_ray/judging/pairrm/model.py.
+(docs/cluster.md); the generator's follow vLLM 0.32; a judge's are those that its kind names.
 """
 
 from dataclasses import dataclass
 
 from sppo_ray.config import Config
-from sppo_ray.planning.shapes import Shape, Shapes
+from sppo_ray.judging import judge_kind
+from sppo_ray.loss import find_loss
+from sppo_ray.models import Shape, model_shape
+from sppo_ray.training.optimizer import find_optimizer
 
 GIB = 2**30
 FP32 = 4
@@ -28,9 +31,6 @@ ASLEEP = 1.5 * GIB  # what a sleeping engine keeps on a device: context, graphs;
 
 CUDA_GRAPHS = 1.0 * GIB  # vLLM's; assumed
 
-JUDGE_POSITIONS = 512  # relative positions that a DeBERTa-v3 head scores each token against
-JUDGE_CHUNK = 1 << 28  # attention scores at once on a GPU, sppo_ray/judging/pairrm/attention.py
-
 
 @dataclass(frozen=True)
 class Memory:
@@ -48,12 +48,14 @@ class Memory:
         return self.total <= self.limit
 
 
-def role_memory(config: Config, shapes: Shapes, total: float, workers: int, colocated: bool) -> dict[str, Memory]:
+def role_memory(config: Config, total: float, workers: int, colocated: bool) -> dict[str, Memory]:
     """Each role on devices of `total` bytes. Colocated trainers share theirs with sleeping engines."""
+    policy = model_shape(config.policy.model, "policy.model")
+    judge = judge_kind(config.judge).demand(config.policy.max_prompt_length, config.generation.max_new_tokens)
     return {
-        "generators": generator_memory(config, shapes.policy, total),
-        "rankers": ranker_memory(config, shapes.judge, total),
-        "trainers": trainer_memory(config, shapes.policy, workers, total, ASLEEP if colocated else 0.0),
+        "generators": generator_memory(config, policy, total),
+        "rankers": Memory(judge.memory | {"runtime": CUDA_CONTEXT}, total),
+        "trainers": trainer_memory(config, policy, workers, total, ASLEEP if colocated else 0.0),
     }
 
 
@@ -65,7 +67,8 @@ def micro_batch(config: Config) -> tuple[int, int]:
     """(rows, tokens of a row) of the largest forward pass of a train worker: rows of full length."""
     training, length = config.training, config.policy.max_length
     pairs = min(training.micro_batch_size, training.batch_size // training.workers)
-    return min(2 * pairs, max(1, training.micro_batch_tokens // length)), length
+    least = 2 if find_loss(training.loss).pairwise else 1  # a pairwise loss keeps the two rows of a pair together
+    return min(2 * pairs, max(least, training.micro_batch_tokens // length)), length
 
 
 def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asleep: float = 0.0) -> Memory:
@@ -79,7 +82,7 @@ def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asl
     parts = {
         "weights": size * own,
         "master_weights": FP32 * own,
-        "optimizer": FP32 * own,  # RMSprop's square_avg
+        "optimizer": FP32 * own * find_optimizer(config.training.optimizer).states,
         "gradients": size * own,
         "gradient_bucket": bucket,
         **passing,
@@ -179,17 +182,3 @@ def cache_bytes(config: Config, shape: Shape) -> float:
     """Keys and values of one token on one device."""
     heads = max(1.0, shape.kv_heads / config.generation.tensor_parallel)
     return 2 * shape.layers * heads * shape.head_dim * number_bytes(config)
-
-
-def ranker_memory(config: Config, shape: Shape, limit: float) -> Memory:
-    """A PairRM judge at its largest batch, in float16."""
-    tokens, size = config.judge.batch_tokens, 2
-    state = size * (6 * shape.hidden + 2 * shape.intermediate)
-    position_scores = size * 3 * shape.heads * JUDGE_POSITIONS
-    parts = {
-        "weights": size * shape.parameters,
-        "activations": tokens * (state + position_scores),
-        "scores": JUDGE_CHUNK * 3 * size,
-        "runtime": CUDA_CONTEXT,
-    }
-    return Memory(parts, limit)

@@ -7,9 +7,10 @@ at a share of its bandwidth. The shares are assumptions, named here; `jobs/plan.
 from dataclasses import asdict, dataclass
 
 from sppo_ray.config import Config
+from sppo_ray.judging import judge_kind
+from sppo_ray.models import Shape, model_shape
 from sppo_ray.planning.devices import Device
 from sppo_ray.planning.memory import batch_limits, cache_bytes, generator_memory, micro_batch, number_bytes
-from sppo_ray.planning.shapes import Shape, Shapes
 from sppo_ray.planning.work import Work
 
 # Shares of the peak that are reached. Training: ZeRO-3 papers and torchtitan report 0.35 to 0.5 for this size with fused
@@ -36,11 +37,13 @@ class Rates:
         return asdict(self)
 
 
-def table_rates(config: Config, shapes: Shapes, device: Device, work: Work, workers: int) -> Rates:
+def table_rates(config: Config, device: Device, work: Work, workers: int) -> Rates:
     """Rates by arithmetic, at the work's mean lengths."""
-    generate, sequences = _generate(config, shapes.policy, device, work.prompt, work.response)
-    judged = device.teraflops * 1e12 * JUDGE_SHARE / (2 * shapes.judge.layers * shapes.judge.layer)
-    return Rates(generate, judged, _train(config, shapes.policy, device, workers), sequences, f"table: {device.name}")
+    policy = model_shape(config.policy.model, "policy.model")
+    generate, sequences = _generate(config, policy, device, work.prompt, work.response)
+    judge = judge_kind(config.judge).demand(work.prompt, work.response)
+    judged = device.teraflops * 1e12 * JUDGE_SHARE / judge.operations
+    return Rates(generate, judged, _train(config, policy, device, workers), sequences, f"table: {device.name}")
 
 
 def _generate(config: Config, shape: Shape, device: Device, prompt: float, response: float) -> tuple[float, int]:

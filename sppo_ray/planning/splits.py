@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sppo_ray.config import Config
+from sppo_ray.models import Shape
 from sppo_ray.planning.memory import number_bytes
 from sppo_ray.planning.rates import ENGINE_START, STORAGE, TRAINER_START, Rates
-from sppo_ray.planning.shapes import Shape
 from sppo_ray.planning.work import Work
 
 # Shares of a GPU with which Ray puts one engine and one train worker on each. Together they are a whole one: Ray fills up

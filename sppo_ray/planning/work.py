@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError
+from sppo_ray.judging import judge_kind
+from sppo_ray.models import Shape
 from sppo_ray.planning.memory import FP32, micro_batch, number_bytes
-from sppo_ray.planning.shapes import Shape
 
 # Prompts of an iteration. Snorkel's card: about 20k a split; UltraFeedback: about 64k in one, dealt by three.
 PROMPTS = {"snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset": 20_000, "openbmb/UltraFeedback": 21_300, "playground": 220}
@@ -52,7 +53,7 @@ def work(config: Config) -> Work:
     response = PLAYGROUND_RESPONSE_TOKENS if in_playground else RESPONSE_TOKENS
     prompt, response = min(prompt, policy.max_prompt_length), min(response, config.generation.max_new_tokens)
     comparisons = prompts * candidates * (candidates - 1)
-    shown = min(prompt, config.judge.source_max_length) + 2 * response
+    shown = judge_kind(config.judge).demand(prompt, response).tokens
     trained = min(policy.max_length, prompt + response)
     epochs = config.training.epochs
     return Work(
@@ -62,7 +63,7 @@ def work(config: Config) -> Work:
         response=response,
         comparisons=comparisons,
         generated_tokens=prompts * candidates * response,
-        judged_tokens=comparisons * shown,
+        judged_tokens=round(comparisons * shown),
         trained_tokens=2 * prompts * trained * epochs,
         steps=-(-prompts // config.training.batch_size) * epochs,
         blocks=-(-prompts // config.block),

@@ -4,7 +4,6 @@ In: a run folder or a configuration; `base`, the number of an iteration, a model
 Out: a `EvaluationSetup` and its `EvaluatedModel`s, with every fault of the input found before an engine starts.
 """
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from pathlib import Path
 from sppo_ray.config import Config, load_config
 from sppo_ray.errors import ConfigError, ModelError, PromptError, RunFolderError
 from sppo_ray.evaluation import Rule
-from sppo_ray.judging import check_checkpoint
+from sppo_ray.judging import judge_kind
+from sppo_ray.models import is_hub_name
 from sppo_ray.preparation.run import model_facts, resolve
 from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger, local, location
-
-HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 SHAPES_ANSWERS = ("prompts", "policy", "generation", "evaluation")  # sections of the configuration
 
@@ -56,7 +54,7 @@ def open_setup(run_dir: str | None, recipe: str | None, file: Path | None, overr
     written, config = load_config(recipe, file), load_config(recipe, file, overrides)
     same = all(getattr(config, name) == getattr(written, name) for name in SHAPES_ANSWERS)
     config, rule = resolve(config, lambda line: print(line, file=sys.stderr))
-    check_checkpoint(config.judge.model)
+    judge_kind(config.judge).check()
     ledger = Ledger(file.parent) if run_dir is not None and file is not None else None
     return EvaluationSetup(config, ledger, rule, stored=same and ledger is not None)
 
@@ -86,7 +84,7 @@ def find_snapshot(name: str, setup: EvaluationSetup) -> Snapshot:
                 f"{ledger.root} has no policy of iteration {name}; it has those of {', '.join(published) or 'none'}"
             )
         return snapshot
-    if not Path(name).is_dir() and not HUB_NAME.fullmatch(name):
+    if not Path(name).is_dir() and not is_hub_name(name):
         raise ModelError(f"{name}: no such model: give `base`, the number of an iteration, or a model's folder")
     return Snapshot(0, name)
 

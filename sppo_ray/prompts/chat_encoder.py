@@ -114,7 +114,7 @@ class ChatEncoder:
         return template
 
     def _arrived(self, text: str, ids: list[int]) -> bool:
-        decode = partial(self._tokenizer.decode, clean_up_tokenization_spaces=False)
+        decode: Any = partial(self._tokenizer.decode, clean_up_tokenization_spaces=False)
         there = _squeezed(decode(ids))
         if _squeezed(text) in there:
             return True
@@ -137,8 +137,8 @@ class ChatEncoder:
 
     @cached_property
     def _real(self) -> dict[int, int]:
-        aliases = self._twin.get_vocab(with_added_tokens=True)
-        return {aliases[self._alias(name)]: number for name, number in self._ids.items()}
+        aliases: dict[str, Any] = {name: self._twin.token_to_id(self._alias(name)) for name in self._ids}
+        return {aliases[name]: number for name, number in self._ids.items()}
 
     def _aliased(self, text: str) -> str:
         return self._spelled.pattern.sub(lambda match: self._alias(match[0]), text)

@@ -1,208 +1,160 @@
 """Tables of prompts wherever they lie: a file, a folder of files, a saved data set, a data set of the hub.
 
-In: a source's name and the split wanted. Out: a `Table` whose rows carry the number by which a person finds them.
+In: a source's name, the split and the configuration ("subset") wanted. Out: a `Table`. `datasets` finds the files,
+splits and configurations of folders; the files themselves are read here, where a bad row can be named by its line.
 """
 
-import csv
+import glob
 import json
+import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from io import StringIO
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sppo_ray.errors import PromptError
+from sppo_ray.prompts.files import READERS, Table, attempt, join_tables, read_file
+from sppo_ray.prompts.rows import Row
 
 datasets.disable_progress_bars()
+logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)  # it warns of a folder without a README.md
 
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """where, unit: how messages name it and its rows.  rows: number and row of given columns, None if missing."""
-
-    where: str
-    unit: str  # "line" of a text file, else "row"; both count from 1
-    columns: list[str]
-    rows: Callable[[Sequence[str]], Iterator[tuple[int, Row]]]
+HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+SHARD = re.compile(r"(?P<name>.+?)[-._]\d{5}-of-(?P<total>\d{5})(?!\d)")
+ABOUT = ("dataset_info.json", "dataset_infos.json", "config.json", "state.json")  # files that describe a data set
 
 
-def open_table(source: str, split: str | None) -> Table:
+def is_hub_name(source: str) -> bool:
+    """Whether a source, which is no file or folder here, is the name of a data set on the hub."""
+    path = Path(source).expanduser()
+    return not path.exists() and path.suffix.lower() not in READERS and HUB_NAME.fullmatch(source) is not None
+
+
+def open_table(source: str, split: str | None = None, subset: str | None = None) -> Table:
     """The table of a source. A split names a part of a data set or, in a plain folder, a file without its extension."""
     path = Path(source).expanduser()
     if path.is_file():
-        if split is not None:
-            raise PromptError(f"{source} is one file and has no split {split!r}: leave prompts.split out")
-        return _file(path)
+        _refuse(source, "is one file and has no", split=split, subset=subset)
+        return read_file(path)
     if path.is_dir():
-        return _folder(path, split)
-    if path.suffix in READERS or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) or source.startswith("."):
+        return _folder(path, split, subset)
+    if not is_hub_name(source):
         raise PromptError(f"{source}: no such file or folder: correct prompts.source")
-    return _hub(source, split)
+    return _hub(source, split, subset)
 
 
-def _file(path: Path) -> Table:
-    reader = READERS.get(path.suffix)
-    if reader is None:
-        raise PromptError(f"{path} is none of the kinds that can be read: give it as {', '.join(READERS)}")
-    if not path.stat().st_size:
-        raise PromptError(f"{path} is empty: correct prompts.source")
-    return reader(path)
-
-
-def _folder(path: Path, split: str | None) -> Table:
+def _folder(path: Path, split: str | None, subset: str | None) -> Table:
     if (path / "dataset_dict.json").is_file():
-        splits = _loaded(path, "split names", lambda: json.loads((path / "dataset_dict.json").read_bytes())["splits"])
-        return _dataset(path / _choose(str(path), splits, split))
-    if (path / "dataset_info.json").is_file():
-        if split is not None:
-            raise PromptError(f"{path} holds one data set and has no split {split!r}: leave prompts.split out")
-        return _dataset(path)
-    files = {file.stem: file for file in sorted(path.iterdir()) if file.suffix in READERS}
+        _refuse(str(path), "is a saved data set and has no", subset=subset)
+        about = (path / "dataset_dict.json").read_bytes()
+        splits = attempt(
+            f"{path}: its split names cannot be read", "save it again", lambda: json.loads(about)["splits"]
+        )
+        return _saved(path / _choose(str(path), splits, split))
+    if (path / "state.json").is_file():
+        _refuse(str(path), "holds one data set and has no", split=split, subset=subset)
+        return _saved(path)
+    files = _data_files(path)
     if not files:
         raise PromptError(
             f"{path} holds neither a data set saved by `save_to_disk` nor files ending in {', '.join(READERS)}: "
             "correct prompts.source"
         )
-    return _file(files[_choose(str(path), list(files), split)])
+    named: dict[str, list[Path]] = {}
+    for file in files:
+        if file.parent == path:
+            shard = SHARD.match(file.name)
+            named.setdefault(shard["name"] if shard else file.stem, []).append(file)
+    if subset is None and split in named:
+        return _join(path, named[split])
+    if subset is None and split is None and len(files) == 1:
+        return _join(path, files)
+    found = _found(path, subset)
+    if split in found:
+        return _join(path, found[split])
+    together = set(chain(*found.values()))
+    if split is None and len(found) == 1 and together.issuperset(chain(*named.values())):
+        return _join(path, list(together))
+    # Several files that `datasets` takes for one split, as train_iteration_1 and _2, are offered by their own names.
+    whole = {name: own for name, own in found.items() if not set(own) <= set(chain(*named.values()))}
+    options = whole | named if subset is None else found
+    return _join(path, options[_choose(str(path), options, split)])
 
 
-def _dataset(path: Path) -> Table:
-    return _arrow(str(path), _loaded(path, "data set", lambda: datasets.load_from_disk(path)))
+def _data_files(path: Path) -> list[Path]:
+    return [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in READERS
+        and file.name not in ABOUT
+        and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
+    ]
 
 
-def _hub(name: str, split: str | None) -> Table:
+def _found(path: Path, subset: str | None) -> dict[str, list[Path]]:
+    """The files of each split as `datasets` finds them: by the folder's README.md, by shard names, by words in names."""
+    if glob.escape(str(path)) != str(path):
+        raise PromptError(f"{path}: `datasets` takes *, ? and [ in a path for patterns: rename the folder")
+    builder = attempt(
+        f"{path} cannot be read as one data set",
+        "set prompts.subset or prompts.split, or name one of its files as prompts.source",
+        lambda: datasets.load_dataset_builder(str(path), subset),
+    )
+    files = builder.config.data_files or {}
+    return {str(split): [Path(file) for file in own] for split, own in files.items()}
+
+
+def _join(path: Path, files: list[Path]) -> Table:
+    shards = [shard for shard in (SHARD.match(str(file)) for file in files) if shard]
+    for (name, total), there in Counter((shard["name"], int(shard["total"])) for shard in shards).items():
+        if there != total:
+            raise PromptError(f"{name}-*: {there} of {total} files are there: copy all of them")
+    if len(files) == 1:
+        return read_file(files[0])
+    return join_tables(str(path), {str(file.relative_to(path)): read_file(file) for file in sorted(files)})
+
+
+def _saved(path: Path) -> Table:
+    return _dataset(
+        str(path),
+        attempt(f"{path}: its data set cannot be read", "save it again", lambda: datasets.load_from_disk(path)),
+    )
+
+
+def _hub(name: str, split: str | None, subset: str | None) -> Table:
     """The download shows its progress; a network that cannot be reached is tried for half a minute."""
-    try:
-        chosen = _choose(name, datasets.get_dataset_split_names(name), split)
-        return _arrow(f"{name}, split {chosen}", datasets.load_dataset(name, split=chosen))
-    except (OSError, ValueError) as error:
-        raise PromptError(
-            f"{name} is neither a file or folder here nor a data set that the hub gives: {error}\n"
-            "Correct prompts.source, or save the data set with `save_to_disk` and name its folder"
-        ) from error
+    problem = f"{name} is neither a file or folder here nor a data set that the hub gives"
+    remedy = "correct prompts.source or prompts.subset, or save the data set with `save_to_disk` and name its folder"
+    which = (name,) if subset is None else (name, subset)
+    chosen = _choose(name, attempt(problem, remedy, lambda: datasets.get_dataset_split_names(*which)), split)
+    dataset = attempt(problem, remedy, lambda: datasets.load_dataset(*which, split=chosen))
+    return _dataset(f"{name}, split {chosen}", dataset)
 
 
-def _choose(where: str, splits: list[str], split: str | None) -> str:
-    if split is None and len(splits) == 1:
-        return splits[0]
-    if split not in splits:
+def _dataset(where: str, dataset: datasets.Dataset) -> Table:
+    def rows(columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+        return ((f"row {number}", row) for number, row in enumerate(dataset.select_columns(list(columns)), 1))
+
+    return Table(where, dataset.column_names, rows)
+
+
+def _choose(where: str, splits: Iterable[str], split: str | None) -> str:
+    names = sorted(splits)
+    if split is None and len(names) == 1:
+        return names[0]
+    if split not in names:
         wanted = "needs prompts.split" if split is None else f"has no split {split!r}"
         raise PromptError(
-            f"{where} {wanted}: it has {', '.join(sorted(splits))}; set prompts.split to one of them, "
+            f"{where} {wanted}: it has {', '.join(names)}; set prompts.split to one of them, "
             "or lower iterations where {iteration} counts beyond them"
         )
     return split
 
 
-def _loaded(path: Path, what: str, load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise PromptError(f"{path}: its {what} cannot be read ({error}): write it again") from error
-
-
-def _arrow(where: str, dataset: datasets.Dataset) -> Table:
-    def rows(columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-        return enumerate(dataset.select_columns(list(columns)), 1)
-
-    return Table(where, "row", dataset.column_names, rows)
-
-
-def _parquet(path: Path) -> Table:
-    file = _loaded(path, "Parquet table", lambda: pq.ParquetFile(path))
-
-    def rows(columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-        return enumerate(_loaded(path, "rows", lambda: file.read(columns=list(columns)).to_pylist()), 1)
-
-    return Table(str(path), "row", file.schema_arrow.names, rows)
-
-
-def _jsonl(path: Path) -> Table:
-    objects: list[tuple[int, Row]] = []
-    columns: dict[str, None] = {}
-    # Only b"\n" ends a line: JSON text may hold U+2028 and the like, at which str.splitlines would break it.
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise PromptError(
-                f"{path}, line {number} is not JSON ({error.msg} at character {error.pos + 1}): "
-                'write one {"prompt": ...} a line'
-            ) from None
-        if not isinstance(value, dict):
-            raise PromptError(
-                f'{path}, line {number} is a {type(value).__name__}, not an object: write one {{"prompt": ...}} a line'
-            )
-        objects.append((number, value))
-        columns.update(dict.fromkeys(value))
-    return Table(str(path), "line", list(columns), partial(_select, objects))
-
-
-def _json(path: Path) -> Table:
-    """One list of objects, as AlpacaEval has it; else one object a line."""
-    text = _text(path)
-    if not text.lstrip().startswith("["):
-        return _jsonl(path)
-    try:
-        objects = list(enumerate(json.loads(text), 1))
-    except json.JSONDecodeError as error:
-        raise PromptError(
-            f"{path}, line {error.lineno} is not JSON ({error.msg} at character {error.colno}): correct it there"
-        ) from None
-    columns: dict[str, None] = {}
-    for number, value in objects:
-        if not isinstance(value, dict):
-            raise PromptError(f"{path}, row {number} is a {type(value).__name__}, not an object: correct it there")
-        columns.update(dict.fromkeys(value))
-    return Table(str(path), "row", list(columns), partial(_select, objects))
-
-
-def _csv(path: Path) -> Table:
-    csv.field_size_limit(2**31 - 1)  # the default refuses a text above 128 KiB
-    reader = csv.reader(StringIO(_text(path), newline=""), strict=True)
-    objects: list[tuple[int, Row]] = []
-    number = 1
-    try:
-        header = next(reader, [])
-        number = reader.line_num + 1
-        for fields in reader:
-            if fields and len(fields) != len(header):
-                raise PromptError(
-                    f"{path}, line {number} has {len(fields)} fields where the header has {len(header)}: "
-                    'put a text with commas in "quotes"'
-                )
-            if fields:
-                objects.append((number, dict(zip(header, fields, strict=True))))
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise PromptError(f"{path}, line {number} is not CSV ({error}): correct its quotes") from None
-    return Table(str(path), "line", header, partial(_select, objects))
-
-
-def _select(objects: list[tuple[int, Row]], columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    return ((number, {column: row.get(column) for column in columns}) for number, row in objects)
-
-
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PromptError(
-            f"{path}, line {line} is not UTF-8 (byte {error.start} of the file is 0x{data[error.start]:02x}): "
-            "save the file as UTF-8"
-        ) from None
-
-
-READERS: dict[str, Callable[[Path], Table]] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+def _refuse(source: str, what: str, **keys: str | None) -> None:
+    for key, value in keys.items():
+        if value is not None:
+            raise PromptError(f"{source} {what} {key} {value!r}: leave prompts.{key} out")

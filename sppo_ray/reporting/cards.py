@@ -12,7 +12,9 @@ from typing import Any
 import yaml
 
 from sppo_ray.config import Config
+from sppo_ray.judging import judge_kind
 from sppo_ray.run_folder import Ledger, files
+from sppo_ray.training.optimizer import find_optimizer
 
 CARD = "README.md"
 CITATION = """@misc{wu2024selfplay,
@@ -72,7 +74,7 @@ def hyperparameters(config: Config) -> list[tuple[str, str]]:
         ("total_train_batch_size", f"{training.batch_size} pairs"),
         ("per_device_train_batch_size", str(min(training.micro_batch_size, share))),
         ("distributed_type", f"DeepSpeed ZeRO-3, {training.workers} devices"),
-        ("optimizer", "RMSProp (alpha 0.99, eps 1e-08)"),
+        ("optimizer", find_optimizer(training.optimizer).description),
         ("lr_scheduler_type", "linear"),
         ("lr_scheduler_warmup_ratio", f"{training.warmup_ratio:g}"),
         ("max_grad_norm", f"{training.max_grad_norm:g}"),
@@ -82,7 +84,7 @@ def hyperparameters(config: Config) -> list[tuple[str, str]]:
         ("candidates a prompt", str(generation.candidates)),
         ("temperature, top_p", f"{generation.temperature:g}, {generation.top_p:g}"),
         ("max_new_tokens", str(generation.max_new_tokens)),
-        ("judge", shown_name(judge.model)),
+        ("judge", f"{shown_name(judge.model)} ({judge_kind(judge).description()})"),
         ("win rates", f"{judge.estimator}, judge temperature {judge.temperature:g}"),
         ("seed", str(config.seed)),
     ]

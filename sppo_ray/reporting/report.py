@@ -3,6 +3,7 @@
 In: the ledger. Out: `report.json` of an iteration; of the run that, the page, the model cards, and the table at the end.
 """
 
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -54,7 +55,7 @@ def iteration_report(
 def write_run_report(ledger: Ledger) -> dict[str, Any]:
     """Gather the finished iterations' reports into the run's report.json, report.html and model cards."""
     iterations = ledger.reports()
-    report: dict[str, Any] = {"iterations": iterations}
+    report: dict[str, Any] = {"iterations": iterations, "prompts": _prompts(ledger)}
     rule = [row["rule_win_rate_vs_base"] for row in iterations if row.get("rule_win_rate_vs_base") is not None]
     if rule:
         report["playground"] = {"rule_win_rate_vs_base": rule}
@@ -62,6 +63,14 @@ def write_run_report(ledger: Ledger) -> dict[str, Any]:
     write_page(ledger)
     write_cards(ledger)
     return report
+
+
+def _prompts(ledger: Ledger) -> dict[str, Any]:
+    """What was dropped, left out or cut when the prompts were read; empty in a run folder that does not say."""
+    try:
+        return dict(json.loads(files.read_bytes(ledger.prompt_report())))
+    except FileNotFoundError:
+        return {}
 
 
 def run_warnings(report: dict[str, Any]) -> list[str]:

@@ -55,7 +55,11 @@ MemberState = Literal["starting", "up", "asleep", "draining", "failed"]
 
 @dataclass(frozen=True)
 class MemberStatus:
-    """One engine actor of a pool. load: calls in flight.  failure: why it cannot start, where that is so."""
+    """One engine actor of a pool. load: calls in flight.
+
+    failure: why its last start failed.  retry_at: when it starts again, in seconds since the epoch; never, if it is `failed`.
+    tokens: sampled since its engine started.  tokens_per_second: over the last seconds.  sequences: that it samples now.
+    """
 
     name: str
     state: MemberState
@@ -64,6 +68,10 @@ class MemberStatus:
     restarts: int
     snapshot: str | None
     failure: str | None = None
+    retry_at: float | None = None
+    tokens: int | None = None
+    tokens_per_second: float | None = None
+    sequences: int | None = None
 
 
 @dataclass(frozen=True)

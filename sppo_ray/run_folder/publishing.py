@@ -17,6 +17,7 @@ from sppo_ray.run_folder import files
 from sppo_ray.run_folder.shards import ahead, timed, write_shard
 from sppo_ray.run_folder.snapshots import MANIFEST, withdraw
 from sppo_ray.run_folder.storage import remote, reporting
+from sppo_ray.run_folder.weight_sums import WeightSum
 
 SHARD_BYTES = 4 << 30
 
@@ -40,15 +41,19 @@ def publish(
     """
     seconds = Counter() if seconds is None else seconds
     temporary = Path(tempfile.mkdtemp()) if remote(folder) else files.temporary_name(folder)
+    weights = WeightSum(dtype)
     try:
         with reporting(temporary):
             files.disk.make_folder(temporary)
             _copy_base(base, temporary, dtype, trust_remote_code)
-            digests = _write_shards(temporary, shapes, dtype, ahead(iter(tensors), seconds), shard_bytes, seconds)
+            digests = _write_shards(
+                temporary, shapes, dtype, ahead(weights.over(tensors), seconds), shard_bytes, seconds
+            )
             # The manifest seals what engines load. The card is for people, and written again after each evaluation.
             others = [file for file in sorted(temporary.iterdir()) if file.name not in digests]
             manifest = {
                 "iteration": iteration,
+                "weights": weights.hex(),
                 "files": digests | {file.name: files.digest_file(file) for file in others},
             }
             files.disk.write(temporary / "README.md", card.encode())

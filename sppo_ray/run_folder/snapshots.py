@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock
@@ -32,7 +33,7 @@ def read_snapshot(folder: Path, iteration: int) -> Snapshot | None:
 def verify(snapshot: Snapshot) -> None:
     """Read a published snapshot. Raise `DamagedFile` unless each file has the digest that its manifest gives."""
     folder = location(snapshot.uri)
-    for name, digest in _manifest(folder, snapshot).items():
+    for name, digest in read_manifest(folder, snapshot)["files"].items():
         try:
             found = files.digest_file(folder / name)
         except FileNotFoundError:
@@ -71,7 +72,7 @@ def local(snapshot: Snapshot) -> Snapshot:
 
 
 def _download(source: Path, folder: Path, snapshot: Snapshot) -> None:
-    manifest = _manifest(source, snapshot)
+    manifest = read_manifest(source, snapshot)["files"]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
         temporary = Path(scratch) / "policy"
         temporary.mkdir()
@@ -82,9 +83,10 @@ def _download(source: Path, folder: Path, snapshot: Snapshot) -> None:
         temporary.rename(folder)
 
 
-def _manifest(folder: Path, snapshot: Snapshot) -> dict[str, str]:
+def read_manifest(folder: Path, snapshot: Snapshot) -> dict[str, Any]:
+    """What was published in a folder. Raise `DamagedFile` if the manifest is not the snapshot's."""
     data = files.read_bytes(folder / MANIFEST)
     if files.digest_bytes(data) != snapshot.digest:
         raise DamagedFile(f"{folder / MANIFEST} is not the manifest that was published")
-    digests: dict[str, str] = json.loads(data)["files"]
-    return digests
+    manifest: dict[str, Any] = json.loads(data)
+    return manifest

@@ -6,7 +6,7 @@ In: `Prompt`s, or a `ChatRequest`. Out: `Candidates`, stamped with the snapshot 
 from collections.abc import Iterator
 from typing import Protocol
 
-from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
+from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
 
 
 class Generator(Protocol):
@@ -20,16 +20,19 @@ class Generator(Protocol):
         """Sample from the snapshot of that name; raises `SnapshotMismatch` if it holds another."""
 
     def chat(self, ask: ChatRequest, name: str) -> Iterator[list[TokenDelta]]:
-        """Answer a person, before the requests of the run: the pieces as they are sampled, those of one moment together."""
+        """Answer a person, ahead of the run's requests: the tokens as they are sampled, those of one step together."""
 
     def abort(self, name: str) -> None:
-        """End the answer to the request of that name, if it still goes on."""
+        """End the answer to the request of that name, if it is still in progress."""
+
+    def progress(self) -> Progress:
+        """Tokens sampled for the run so far, unfinished responses included, and sequences in flight. Cheap; waits for nothing."""
 
     def load(self, snapshot: Snapshot) -> None:
-        """Take another policy's weights in place, after the requests in flight."""
+        """Load new weights in place once in-flight requests finish; raises `SnapshotMismatch` if they are not the snapshot's."""
 
     def sleep(self) -> None:
-        """Give up the device memory, weights included, after the requests in flight. What is asked of it next is `wake`."""
+        """Free the device memory, weights included, once in-flight requests finish. The next call must be `wake`."""
 
     def wake(self) -> None:
-        """Take the device memory again; a policy has to be loaded before the next request."""
+        """Take the device memory again. The next call must be `load`."""

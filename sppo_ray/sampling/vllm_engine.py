@@ -1,23 +1,25 @@
 """Sampling: K responses to each prompt, with the raw log-probability of every sampled token; and answers to people.
 
-In: `Prompt`s, or an `ChatRequest`. Out: `Candidates`, stamped with the snapshot they came from, or `TokenDelta`s as they are sampled.
+In: `Prompt`s or a `ChatRequest`. Out: `Candidates`, stamped with the snapshot they came from, or `TokenDelta`s as they are sampled.
 The one module that touches vLLM.
 """
 
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from sppo_ray.config import Config
-from sppo_ray.errors import EngineFailed, SnapshotMismatch
-from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
+from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
+from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
+from sppo_ray.sampling.deltas import token_delta
+from sppo_ray.sampling.environment import set_environment
 
+COUNT_SECONDS = 0.5  # between counts of the tokens so far
 PEOPLE, RUN = -1, 0  # priorities of requests: the lower goes first
 
 
@@ -33,14 +35,14 @@ class _Request:
 
 @dataclass
 class _Chat:
-    """A person's request. news: pieces, what went wrong, or None at the end."""
+    """A person's request. news: pieces of the answer, an error, or None at the end."""
 
     ask: ChatRequest
     name: str
     news: queue.SimpleQueue[list[TokenDelta] | Exception | None]
 
-    def take(self, output: Any) -> None:
-        self.news.put([TokenDelta(o.index, o.text, len(o.token_ids), o.finish_reason) for o in output.outputs])
+    def take(self, output: Any, snapshot: str) -> None:
+        self.news.put([token_delta(completion, snapshot, self.ask.logprobs) for completion in output.outputs])
         if output.finished:
             self.news.put(None)
 
@@ -48,62 +50,56 @@ class _Chat:
         self.news.put(error)
 
 
-class WorkerExtension:
-    """What vLLM's workers can be asked for beside their own methods."""
-
-    def remove_rendezvous(self) -> None:
-        """Remove the temporary file by which the workers met; vLLM would leave one behind for every engine."""
-        from torch import distributed
-
-        store = distributed.distributed_c10d._get_default_store()
-        while isinstance(store, distributed.PrefixStore):
-            store = store.underlying_store
-        if isinstance(store, distributed.FileStore):
-            Path(store.path).unlink(missing_ok=True)  # type: ignore[attr-defined]  # its stub lacks it
-
-
 class VLLMGenerator:
     """A vLLM engine with continuous batching: one thread steps it, callers wait for their own prompts only."""
 
     def __init__(self, config: Config, snapshot: Snapshot, stop_token_ids: list[int]) -> None:
-        on_gpu = _environment()
+        on_gpu = set_environment()
         self._sleeps = on_gpu and config.placement == "colocated"
         from vllm import EngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
         from sppo_ray.prompts.chat_template import load_tokenizer
+        from sppo_ray.sampling.loaded_weights import LoadedWeights
+        from sppo_ray.sampling.worker import WorkerExtension
 
         self._config = config
         self._tokenizer = load_tokenizer(snapshot.uri, config.policy.trust_remote_code)
         self._stop_token_ids = stop_token_ids
         self._snapshot = snapshot
-        self._engine = LLMEngine.from_engine_args(
-            EngineArgs(
-                model=snapshot.uri,
-                dtype=config.policy.dtype,
-                trust_remote_code=config.policy.trust_remote_code,
-                max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens,
-                tensor_parallel_size=config.generation.tensor_parallel,
-                # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
-                distributed_executor_backend="mp" if config.generation.tensor_parallel > 1 else None,
-                gpu_memory_utilization=config.generation.gpu_memory_utilization,
-                enforce_eager=not on_gpu,
-                enable_sleep_mode=self._sleeps,
-                worker_extension_cls=f"{__name__}.{WorkerExtension.__name__}",
-                scheduling_policy="priority",
-                seed=config.seed,
-                disable_log_stats=True,
-            ),
-            # What tells vLLM to choose its limits for throughput: 256 or 1024 sequences at once, by the device, in place of 128.
-            usage_context=UsageContext.LLM_CLASS,
+        arguments = EngineArgs(
+            model=snapshot.uri,
+            dtype=config.policy.dtype,
+            trust_remote_code=config.policy.trust_remote_code,
+            max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens,
+            tensor_parallel_size=config.generation.tensor_parallel,
+            # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
+            distributed_executor_backend="mp" if config.generation.tensor_parallel > 1 else None,
+            gpu_memory_utilization=config.generation.gpu_memory_utilization,
+            enforce_eager=not on_gpu,
+            enable_sleep_mode=self._sleeps,
+            worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",
+            scheduling_policy="priority",
+            seed=config.seed,
         )
+        # So vLLM chooses its limits for throughput: 256 or 1024 sequences at once, by the device, instead of 128.
+        usage = UsageContext.LLM_CLASS
+        try:
+            settings = arguments.create_engine_config(usage)
+        except ValueError as error:  # no later try can help
+            why = shorten(str(error), 300)  # vLLM may list all models that it knows
+            raise ModelError(f"policy.model: vLLM cannot run {snapshot.uri}: {why}") from error
+        self._engine = LLMEngine.from_vllm_config(settings, usage, disable_log_stats=True)
         self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
+        self._weights = LoadedWeights(self._engine.collective_rpc, snapshot, config.policy.dtype)
         self._inbox: queue.SimpleQueue[_Request | _Chat | str | tuple[Callable[[], Any], Future[None]]] = (
             queue.SimpleQueue()
         )
         self._waiting: dict[str, _Request | _Chat] = {}
         self._count = 0
+        self._sampled = 0  # tokens of finished requests of the run
+        self._progress, self._counted = Progress(0, 0), 0.0
         self.busy_seconds = 0.0  # that the engine has stepped with requests in it
         self._failure: EngineFailed | None = None
         threading.Thread(target=self._serve, name="vllm-engine", daemon=True).start()
@@ -132,6 +128,9 @@ class VLLMGenerator:
     def abort(self, name: str) -> None:
         self._inbox.put(name)
 
+    def progress(self) -> Progress:
+        return self._progress
+
     def load(self, snapshot: Snapshot) -> None:
         self._between_requests(lambda: self._reload(snapshot))
 
@@ -151,13 +150,17 @@ class VLLMGenerator:
     def _reload(self, snapshot: Snapshot) -> None:
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": snapshot.uri})
         # Prefix blocks were computed by the old weights: drop them before the next request.
-        self._engine.reset_prefix_cache()
+        if not self._engine.reset_prefix_cache():
+            raise EngineFailed(
+                f"vLLM could not drop the prefix cache of {self._snapshot.name}: some of it is still in use"
+            )
+        self._weights.check(snapshot)
         self._snapshot = snapshot
 
     def _serve(self) -> None:
         load: tuple[Callable[[], Any], Future[None]] | None = None
         while True:
-            # What comes after a load waits for it: it is to be sampled from the loaded policy.
+            # Requests that come after a load wait for it: they are sampled from the loaded policy.
             while load is None and not (self._waiting and self._inbox.empty()):
                 item = self._inbox.get()
                 if isinstance(item, _Request | _Chat):
@@ -189,9 +192,22 @@ class VLLMGenerator:
             if output.finished:
                 del self._waiting[output.request_id]
             if isinstance(request, _Chat):
-                request.take(output)
-            else:  # of which there is no output before it is finished
-                request.future.set_result(self._candidates(request.prompt, output))
+                request.take(output, self._snapshot.name)
+            else:  # FINAL_ONLY: it has no output before it is finished
+                row = self._candidates(request.prompt, output)
+                self._sampled += sum(map(len, row.token_ids))
+                request.future.set_result(row)
+        # Now and then: vLLM's own statistics would cost time in every step.
+        if not self._waiting or time.monotonic() - self._counted > COUNT_SECONDS:
+            self._progress, self._counted = self._count_tokens(), time.monotonic()
+
+    def _count_tokens(self) -> Progress:
+        states: list[Any] = list(self._engine.output_processor.request_states.values())
+        run = [state for state in states if isinstance(self._waiting.get(state.external_req_id), _Request)]
+        tokens = sum(state.detokenizer.num_output_tokens() for state in run)
+        for parent in {state.parent_req for state in run if state.parent_req}:  # its responses that have ended
+            tokens += sum(len(response.token_ids) for response in parent.output_aggregator if response)
+        return Progress(self._sampled + tokens, len(states))
 
     @staticmethod
     def _call(function: Callable[[], Any], done: Future[None]) -> None:
@@ -206,6 +222,7 @@ class VLLMGenerator:
         chat = self._waiting.pop(name, None)
         if isinstance(chat, _Chat):
             self._engine.abort_request([name])
+            self._progress = self._count_tokens()
             chat.news.put(None)
 
     def _add(self, request: _Request | _Chat) -> None:
@@ -221,7 +238,7 @@ class VLLMGenerator:
         try:
             parameters = self._parameters(request)
             self._engine.add_request(name, {"prompt_token_ids": ids}, parameters, priority=priority)
-        except Exception as error:  # what one request is refused for, and no other has to hear of
+        except Exception as error:  # vLLM refuses this request, and no other
             del self._waiting[name]
             request.fail(error)
 
@@ -236,6 +253,9 @@ class VLLMGenerator:
                 temperature=ask.temperature,
                 top_p=ask.top_p,
                 max_tokens=ask.max_tokens,
+                stop=list(ask.stop),
+                seed=ask.seed,
+                logprobs=ask.logprobs,
                 stop_token_ids=self._stop_token_ids,
                 output_kind=RequestOutputKind.DELTA,
             )
@@ -269,18 +289,3 @@ class VLLMGenerator:
         """The response without the token that ended it."""
         ids = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _environment() -> bool:
-    """Set what vLLM reads from the environment, before it is imported; the user's own values win. True on a GPU."""
-    import torch
-
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        # In the actor's own process: a child engine process takes ten times as long to start on a CPU.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    return on_gpu

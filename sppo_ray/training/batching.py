@@ -37,18 +37,26 @@ def rows(pairs: list[Pair]) -> list[Row]:
     ]
 
 
-def micro_batches(share: list[Row], tokens: int, most: int) -> list[list[Row]]:
+def micro_batches(share: list[Row], tokens: int, most: int, together: int = 1) -> list[list[Row]]:
     """Rows from long to short in groups of at most `most` rows and `tokens` tokens, padding included.
 
-    A row of more tokens is a group of its own.
+    together: 2 keeps the two rows of a pair, chosen first, in one group; 1 sorts all rows by themselves.
+    Rows of more tokens are a group of their own.
     """
+    units = [share[start : start + together] for start in range(0, len(share), together)]
     groups: list[list[Row]] = []
-    for row in sorted(share, key=len, reverse=True):
-        if groups and len(groups[-1]) < min(most, tokens // len(groups[-1][0])):
-            groups[-1].append(row)
+    width = 0  # of the last group
+    for unit in sorted(units, key=_longest, reverse=True):
+        if groups and len(groups[-1]) + together <= min(most, tokens // width):
+            groups[-1] += unit
         else:
-            groups.append([row])
+            groups.append(unit)
+            width = _longest(unit)
     return groups
+
+
+def _longest(rows: list[Row]) -> int:
+    return max(map(len, rows))
 
 
 @dataclass(frozen=True)

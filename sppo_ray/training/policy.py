@@ -1,11 +1,10 @@
-"""The policy in training: ZeRO-3 engine, RMSprop, linear schedule, one optimizer step at a time.
+"""The policy in training: ZeRO-3 engine, optimizer, linear schedule, one optimizer step at a time.
 
 In: this worker's share of a batch of `Pair`s. Out: the step's numbers, and at the end the weights, tensor by tensor.
 Runs on every worker of an initialised process group. The one module that touches DeepSpeed.
 """
 
 import gc
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -22,16 +21,15 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from sppo_ray.config import Config
 from sppo_ray.errors import ReferenceMismatch
-from sppo_ray.loss import sppo_loss
+from sppo_ray.loss import find_loss, sppo_loss
 from sppo_ray.records import Pair, StepNumbers
-from sppo_ray.training.batching import FILLER, Row, collate, micro_batches, rows
+from sppo_ray.training.batching import FILLER, Batch, Row, collate, micro_batches, rows
 from sppo_ray.training.logprobs import Scorer
+from sppo_ray.training.optimizer import find_optimizer
+from sppo_ray.training.schedule import warmup_steps
 
 # DeepSpeed calls collectives by names that torch has renamed: nothing that a user could mend.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-
-# The release's optimizer, torch's RMSprop at its defaults: no momentum, no weight decay, no bias correction.
-ALPHA, EPS = 0.99, 1e-8
 
 CHECKPOINT_TAG = "zero"
 
@@ -42,6 +40,7 @@ class TrainablePolicy:
     def __init__(self, config: Config, model: str, steps: int, device: torch.device) -> None:
         self._config = config
         self._device = device
+        self._loss = find_loss(config.training.loss)
         # Gloo does this operator's work as well; compiling it would cost a minute of a machine's first run.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         settings = _deepspeed_settings(config)
@@ -56,8 +55,8 @@ class TrainablePolicy:
         if config.training.gradient_checkpointing:
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         network.train()  # checkpointing needs it; the named models have no dropout
-        optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, alpha=ALPHA, eps=EPS)
-        warmup = math.ceil(config.training.warmup_ratio * steps)
+        optimizer = find_optimizer(config.training.optimizer).build(network.parameters(), config.training.learning_rate)
+        warmup = warmup_steps(config.training, steps)
         # DeepSpeed imports its Muon optimizer to learn that ours is another one, and that import loads torch's compiler.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
         self._engine, *_ = deepspeed.initialize(
@@ -78,10 +77,11 @@ class TrainablePolicy:
         """
         groups = self._micro_batches(pairs)
         about = _from_workers([sum(pair.weight for pair in pairs), len(groups)], self._device)
-        weight, passes = about[:, 0].sum().item(), int(about[:, 1].max())
+        passes = int(about[:, 1].max())
+        weight = max(about[:, 0].sum().item(), 1.0)  # a batch of set-aside prompts only weighs nothing
         learning_rate = self._engine.get_lr()[0]
         sums = torch.zeros(6, dtype=torch.float64, device=self._device)
-        for group in groups + [[FILLER]] * (passes - len(groups)):
+        for group in groups + [[FILLER] * self._together] * (passes - len(groups)):
             loss, numbers = self._forward(group)
             # ZeRO averages gradients over workers; the batch's mean is over all of its pairs.
             self._engine.backward(loss * (dist.get_world_size() / weight))
@@ -111,14 +111,19 @@ class TrainablePolicy:
 
     def _micro_batches(self, pairs: list[Pair]) -> list[list[Row]]:
         training = self._config.training
-        return micro_batches(rows(pairs), training.micro_batch_tokens, 2 * training.micro_batch_size)
+        return micro_batches(rows(pairs), training.micro_batch_tokens, 2 * training.micro_batch_size, self._together)
+
+    @property
+    def _together(self) -> int:
+        """Rows that share a forward pass: a pairwise loss needs both of a pair."""
+        return 1 if self._loss.pairwise is None else 2
 
     def _forward(self, group: list[Row]) -> tuple[Tensor, Tensor]:
         """Summed loss of a micro-batch, and its sums of: loss, log-ratios, tokens, mismatch in nats, response tokens."""
         batch = collate(group, self._device)
         logprobs = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
         log_ratio = (logprobs - batch.reference).sum(-1)
-        losses = batch.weight * sppo_loss(log_ratio, batch.win_rate, eta=self._config.training.eta)
+        losses = self._losses(log_ratio, batch)
         with torch.no_grad():
             chosen, rejected = (((batch.sign == sign) * batch.weight * log_ratio).sum() for sign in (1, -1))
             off = ((logprobs - batch.reference).abs().sum(-1) * batch.weight).sum()
@@ -126,6 +131,14 @@ class TrainablePolicy:
             scored = (batch.scored.sum(-1) * batch.weight).sum()
             numbers = torch.stack([losses.sum(), chosen, rejected, tokens, off, scored]).double()
         return losses.sum(), numbers
+
+    def _losses(self, log_ratio: Tensor, batch: Batch) -> Tensor:
+        """Weighted losses: per response for pointwise losses, per pair for pairwise ones, whose rows alternate."""
+        eta = self._config.training.eta
+        if self._loss.pairwise is None:
+            return batch.weight * sppo_loss(log_ratio, batch.win_rate, eta=eta)
+        win_rates = batch.win_rate[0::2], batch.win_rate[1::2]
+        return batch.weight[0::2] * self._loss.pairwise(log_ratio[0::2], log_ratio[1::2], eta, win_rates)
 
     @torch.no_grad()
     def recompute(self, pairs: list[Pair]) -> list[Pair]:
@@ -203,7 +216,7 @@ def _deepspeed_settings(config: Config) -> dict[str, Any]:
         "zero_optimization": {"stage": 3, "overlap_comm": False},
         "bf16": {"enabled": config.policy.dtype == "bfloat16"},
         "gradient_clipping": config.training.max_grad_norm,
-        "zero_allow_untested_optimizer": True,  # torch's RMSprop is not on DeepSpeed's list
+        "zero_allow_untested_optimizer": True,  # DeepSpeed's list lacks torch's RMSprop
         "steps_per_print": None,
     }
 

@@ -4,55 +4,33 @@ In: messages. Out: answers of the current snapshot; of `policy-best-of-N`, the o
 """
 
 import asyncio
-import json
-import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from sppo_ray.errors import SppoError
-from sppo_ray.prompts import BadRow, parse_messages, transcript
+from sppo_ray.prompts import transcript
 from sppo_ray.records import ChatRequest, TokenDelta
-from sppo_ray.web.chat_models import (
-    AssistantMessage,
-    Choice,
-    Completion,
-    CompletionRequest,
-    Model,
-    Models,
-    Usage,
-)
+from sppo_ray.web.chat_models import MODEL, Completion, CompletionRequest, Model, Models
+from sppo_ray.web.completions import Question, gather, lines, whole
+from sppo_ray.web.conversation import conversation
 from sppo_ray.web.folder import RunFolder
-from sppo_ray.web.problems import Problem, describe
+from sppo_ray.web.problems import Refusal, describe
 from sppo_ray.web.protocol import Run
 from sppo_ray.web.turns import TooBusy, Turns
 
 T = TypeVar("T")
-POLICY = "policy"
-LISTED = (POLICY, f"{POLICY}-best-of-4")
-GONE_SECONDS = 0.5  # between two looks whether the client is still there
-
-
-@dataclass(frozen=True)
-class Question:
-    """A request that can be answered. best_of: answers that the judge chooses from; 1 is no choice."""
-
-    id: str
-    model: str
-    snapshot: str
-    prompt: str
-    ask: ChatRequest
-    best_of: int
+LISTED = ("policy", "policy-best-of-4")
+GONE_SECONDS = 0.5  # between two checks that the client is still connected
 
 
 def chat_routes(run: Run, folder: RunFolder, answers: int) -> APIRouter:
-    """answers: to people, sampled at once."""
+    """answers: the most that are sampled for people at once."""
     router = APIRouter(prefix="/v1", responses=describe(401, 408, 413, 429, 503))
     turns = Turns(answers)
 
@@ -61,13 +39,18 @@ def chat_routes(run: Run, folder: RunFolder, answers: int) -> APIRouter:
         started = int((await run.status()).started)
         return Models(data=[Model(id=name, created=started) for name in LISTED])
 
+    @router.get("/models/{model:path}", summary="One of the models", responses=describe(404, 422))
+    async def model(model: str) -> Model:
+        _best_of(model)
+        return Model(id=model, created=int((await run.status()).started))
+
     @router.post(
         "/chat/completions",
         summary="An answer of the current policy",
         response_model=Completion,
         responses={
             200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-            **describe(400, 422),
+            **describe(400, 404, 422),
         },
     )
     async def complete(body: CompletionRequest, request: Request) -> Response:
@@ -77,11 +60,11 @@ def chat_routes(run: Run, folder: RunFolder, answers: int) -> APIRouter:
             # What refuses the request does so before the first piece: with a status of its own.
             first = await _unless_gone(request, anext(pieces))
             if body.stream:
-                usage = body.stream_options is not None and body.stream_options.include_usage
-                return StreamingResponse(_lines(question, first, pieces, usage), media_type="text/event-stream")
-            completion = await _unless_gone(request, _whole(question, first, pieces))
+                usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+                return StreamingResponse(lines(question, first, pieces, usage), media_type="text/event-stream")
+            completion = await _unless_gone(request, whole(question, first, pieces))
         except TooBusy:
-            raise HTTPException(429, "too many people ask: try again", {"Retry-After": "5"}) from None
+            raise HTTPException(429, "too many requests are waiting: try again", {"Retry-After": "5"}) from None
         except ClientDisconnect:
             return Response(status_code=499)  # which nobody reads
         return JSONResponse(completion.model_dump())
@@ -89,118 +72,64 @@ def chat_routes(run: Run, folder: RunFolder, answers: int) -> APIRouter:
     return router
 
 
+def _best_of(model: str) -> int:
+    """How many answers the judge chooses from; 1 is no choice."""
+    if (found := MODEL.fullmatch(model)) is None:
+        message = f"there is no model {model}: use policy, or policy-best-of-4 (2 to 16) for the judge's choice"
+        raise Refusal(404, message, code="model_not_found", param="model")
+    return int(found[1] or 1)
+
+
 async def _question(body: CompletionRequest, run: Run, folder: RunFolder) -> Question:
-    best_of = int(body.model.rpartition("-")[2]) if body.model != POLICY else 1
-    if best_of > 1 and body.n > 1:
+    best_of = _best_of(body.model)
+    if unsupported := body.unsupported():
+        raise HTTPException(400, f"{', '.join(unsupported)}: not supported; leave out")
+    if best_of > 1 and (body.n or 1) > 1:
         raise HTTPException(400, f"{body.model} gives one answer: leave n at 1")
-    try:
-        messages = parse_messages([message.model_dump() for message in body.messages])
-    except BadRow as error:
-        raise HTTPException(400, f"messages: the conversation {error}") from None
-    if len(messages) < len(body.messages):
-        raise HTTPException(400, "messages: the conversation ends with an answer; end it with the user's turn")
+    if body.top_logprobs and not body.logprobs:
+        raise HTTPException(400, "top_logprobs needs logprobs: true")
+    messages = conversation(body.messages)
     config = folder.config
     sampling = config.generation
     longest = body.max_completion_tokens or body.max_tokens or sampling.max_new_tokens
     temperature = sampling.temperature if body.temperature is None else body.temperature
-    n = max(best_of, body.n)
+    top_p = sampling.top_p if body.top_p is None else body.top_p
+    if top_p == 0:  # the most likely token alone, which vLLM calls temperature 0
+        temperature, top_p = 0.0, 1.0
+    n = max(best_of, body.n or 1)
     if n > 1 and temperature == 0:
-        raise HTTPException(400, "temperature 0 gives one answer only: raise it, or ask for one")
+        raise HTTPException(400, "temperature 0 (or top_p 0) has one answer only: raise it, or leave n at 1")
     ids = await run.encode(messages)
     room = config.policy.max_prompt_length + sampling.max_new_tokens - len(ids)
     if room < 1:
         raise HTTPException(400, f"the conversation has {len(ids)} tokens, which leaves no room for an answer")
-    ask = ChatRequest(ids, n, min(longest, room), temperature, body.top_p or sampling.top_p)
-    snapshot = f"iter-{len(await asyncio.to_thread(folder.reports))}"
-    return Question(f"chatcmpl-{uuid.uuid4().hex}", body.model, snapshot, transcript(messages), ask, best_of)
+    ask = ChatRequest(
+        token_ids=ids,
+        n=n,
+        max_tokens=min(longest, room),
+        temperature=temperature,
+        top_p=top_p,
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        seed=body.seed,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+    )
+    return Question(f"chatcmpl-{uuid.uuid4().hex}", body.model, transcript(messages), ask, best_of)
 
 
 async def _pieces(question: Question, run: Run, turns: Turns) -> AsyncGenerator[TokenDelta]:
-    """What is answered, when it is this request's turn; of best-of-n the best, in one piece."""
+    """The answer, once it is this request's turn; of best-of-n the best, in one piece."""
     async with turns.take(question.ask.n), aclosing(run.chat(question.ask)) as pieces:
         if question.best_of == 1:
             async for piece in pieces:
                 yield piece
             return
-        answers = await _gather(pieces)
+        answers = await gather(pieces)
     best = await run.best(question.prompt, [answer.text for answer in answers])
     yield replace(answers[best], index=0)
 
 
-async def _gather(pieces: AsyncIterator[TokenDelta]) -> list[TokenDelta]:
-    """The whole answers, in order."""
-    answers: dict[int, TokenDelta] = {}
-    async for piece in pieces:
-        so_far = answers.get(piece.index, TokenDelta(piece.index, "", 0))
-        answers[piece.index] = replace(piece, text=so_far.text + piece.text, tokens=so_far.tokens + piece.tokens)
-    return [answers[index] for index in sorted(answers)]
-
-
-async def _chain(first: TokenDelta, rest: AsyncIterator[TokenDelta]) -> AsyncIterator[TokenDelta]:
-    yield first
-    async for piece in rest:
-        yield piece
-
-
-async def _whole(question: Question, first: TokenDelta, rest: AsyncIterator[TokenDelta]) -> Completion:
-    answers = await _gather(_chain(first, rest))
-    return Completion(
-        id=question.id,
-        created=int(time.time()),
-        model=question.model,
-        system_fingerprint=question.snapshot,
-        choices=[
-            Choice(
-                index=answer.index,
-                message=AssistantMessage(content=answer.text),
-                finish_reason=answer.finish_reason or "stop",
-            )
-            for answer in answers
-        ],
-        usage=_usage(question, sum(answer.tokens for answer in answers)),
-    )
-
-
-async def _lines(
-    question: Question, first: TokenDelta, rest: AsyncIterator[TokenDelta], with_usage: bool
-) -> AsyncIterator[str]:
-    """The answer as server-sent events, a chunk a piece."""
-    head = {
-        "id": question.id,
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": question.model,
-        "system_fingerprint": question.snapshot,
-    }
-    begun: set[int] = set()
-    tokens = 0
-    try:
-        async for piece in _chain(first, rest):
-            delta = {"content": piece.text} if piece.index in begun else {"role": "assistant", "content": piece.text}
-            begun.add(piece.index)
-            tokens += piece.tokens
-            yield _line(
-                head | {"choices": [{"index": piece.index, "delta": delta, "finish_reason": piece.finish_reason}]}
-            )
-    except SppoError as error:  # the status is sent already: OpenAI's clients raise what stands in the stream
-        yield _line(Problem.of(503, str(error)).model_dump())
-        return
-    if with_usage:
-        yield _line(head | {"choices": [], "usage": _usage(question, tokens).model_dump()})
-    yield "data: [DONE]\n\n"
-
-
-def _line(chunk: dict[str, Any]) -> str:
-    return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
-
-
-def _usage(question: Question, tokens: int) -> Usage:
-    prompt = len(question.ask.token_ids)
-    return Usage(prompt_tokens=prompt, completion_tokens=tokens, total_tokens=prompt + tokens)
-
-
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """Cancel the work when its client has gone."""
+    """Cancel the work if its client disconnects."""
     task = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait([task], timeout=GONE_SECONDS))[0]:

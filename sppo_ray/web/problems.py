@@ -1,6 +1,6 @@
 """The one format of every error: a problem of RFC 9457, with the member `error` that OpenAI's clients read.
 
-In: whatever a request ends with. Out: `application/problem+json`, and its description for the OpenAPI document.
+In: whatever ends a request early. Out: `application/problem+json`, and its description for the OpenAPI document.
 """
 
 import logging
@@ -19,7 +19,7 @@ from sppo_ray.web.protocol import Unavailable
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-LONGEST = 1000  # characters of a detail
+LONGEST = 1000  # characters in a detail
 RETRY_SECONDS = 5
 
 
@@ -30,6 +30,14 @@ class OpenAIError(BaseModel):
     param: str | None = None
 
 
+class Refusal(HTTPException):
+    """A refusal with OpenAI's own code, and the field of the request that is at fault."""
+
+    def __init__(self, status: int, detail: str, code: str, param: str) -> None:
+        super().__init__(status, detail)
+        self.code, self.param = code, param
+
+
 class Problem(BaseModel):
     type: str = "about:blank"
     title: str
@@ -38,16 +46,16 @@ class Problem(BaseModel):
     error: OpenAIError
 
     @classmethod
-    def of(cls, status: int, detail: str) -> "Problem":
+    def of(cls, status: int, detail: str, code: str | None = None, param: str | None = None) -> "Problem":
         title = HTTPStatus(status).phrase
         kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
         detail = detail[:LONGEST].encode(errors="replace").decode()
-        error = OpenAIError(message=detail, type=kind, code=title.lower().replace(" ", "_"))
+        error = OpenAIError(message=detail, type=kind, code=code or title.lower().replace(" ", "_"), param=param)
         return cls(title=title, status=status, detail=detail, error=error)
 
 
-def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(Problem.of(status, detail).model_dump(), status, headers, media_type=MEDIA_TYPE)
+def problem(status: int, detail: str, headers: dict[str, str] | None = None, **openai: str | None) -> JSONResponse:
+    return JSONResponse(Problem.of(status, detail, **openai).model_dump(), status, headers, media_type=MEDIA_TYPE)
 
 
 def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -57,19 +65,26 @@ def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Have every exception of the application end in this format, and the OpenAPI document describe it."""
+    """Answer every exception of the application in this format, and describe it in the OpenAPI document."""
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     document = app.openapi()["components"]["schemas"]
     document |= schema.pop("$defs") | {"Problem": schema}
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), dict(error.headers or {}))
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        detail = str(error.detail)
+        if detail == HTTPStatus.NOT_FOUND.phrase:  # no route has this path
+            detail = f"there is no {request.url.path}: /openapi.json describes what there is"
+        return problem(error.status_code, detail, dict(error.headers or {}))
+
+    @app.exception_handler(Refusal)
+    async def refused_as_openai(_: Request, error: Refusal) -> JSONResponse:
+        return problem(error.status_code, str(error.detail), code=error.code, param=error.param)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        return problem(422, "; ".join(faults))
+        return problem(422, "; ".join(faults), param=".".join(map(str, error.errors()[0]["loc"][1:])) or None)
 
     @app.exception_handler(UserError)
     async def mistaken(_: Request, error: UserError) -> JSONResponse:

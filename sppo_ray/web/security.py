@@ -1,6 +1,6 @@
-"""Who may ask, how often and how much: everything that holds before a request reaches the application.
+"""Who may send requests, how often and how large: all checks before a request reaches the application.
 
-In: a request. Out: the application's answer, or a problem of status 401, 408, 413 or 429; every answer with strict headers.
+In: a request. Out: the application's answer, or a problem of status 401, 408, 413 or 429; every answer has strict headers.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from sppo_ray.web.problems import problem
 MAX_BODY = 1 << 20  # bytes
 BODY_SECONDS = 20
 OPEN = ("/healthz", "/login")  # the only paths that need no token
-ADDRESSES = 10_000  # that a limit remembers
+ADDRESSES = 10_000  # remembered by a limit
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -34,7 +34,7 @@ HEADERS = {
 
 
 class Limit:
-    """So many requests a second from one address, after a burst (a token bucket)."""
+    """A token bucket per address: `rate` requests per second, after a burst."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate, self._burst = rate, burst
@@ -52,7 +52,7 @@ class Limit:
 
 
 class Guard:
-    """rate, burst: requests a second from one address. Those without a valid token have a far smaller share."""
+    """rate, burst: requests per second from one address. Those without a valid token have a far smaller limit."""
 
     def __init__(self, app: ASGIApp, key: Key, rate: float = 200, burst: int = 4000) -> None:
         self._app = app
@@ -103,7 +103,7 @@ class Guard:
             return None
         if "text/html" in request.headers.get("accept", ""):
             return login_page(401)
-        detail = "a token is needed: `Authorization: Bearer TOKEN`, as the run printed it at its start"
+        detail = "a token is needed: `Authorization: Bearer TOKEN`; the run's log names the file that holds it"
         return problem(401, detail, {"WWW-Authenticate": "Bearer"})
 
 

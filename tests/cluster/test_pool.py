@@ -15,7 +15,7 @@ import ray
 from actors.engines import Pool, generator
 from actors.run.scoring import EnginePools, sample_block
 from sppo_ray.config import PoolSettings, load_config
-from sppo_ray.errors import ConfigError, PoolAsleep, RunFailed
+from sppo_ray.errors import ConfigError, ModelError, PoolAsleep, RunFailed, SnapshotMismatch
 from sppo_ray.fakes import FakeGenerator
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
@@ -87,12 +87,30 @@ def test_a_member_that_died_idle_and_came_back_empty_is_started_again(tmp_path: 
 
 
 def broken_engine() -> FakeGenerator:
-    raise OSError("there is no such model")
+    raise ModelError("there is no such model")
 
 
-def test_an_engine_that_cannot_start_is_an_error_with_its_cause(tmp_path: Path) -> None:
+def test_a_users_mistake_at_an_engines_start_ends_the_run_with_its_cause(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="there is no such model"):
         open_pool(Ledger(tmp_path), broken_engine, size=1)
+
+
+def engine_at_the_second_try(tried: Path) -> FakeGenerator:
+    if not tried.exists():
+        tried.touch()
+        raise OSError("the address is in use")
+    return FakeGenerator(BASE)
+
+
+def test_a_start_that_fails_once_is_tried_again(tmp_path: Path) -> None:
+    pool = open_pool(Ledger(tmp_path), partial(engine_at_the_second_try, tmp_path / "tried"), size=1)
+    assert [member.failure for member in members_up(pool, 1)] == [None]
+
+
+def test_an_engine_with_stale_weights_ends_the_run_in_words(tmp_path: Path) -> None:
+    pool = open_pool(Ledger(tmp_path), partial(FakeGenerator, BASE, stale=True), size=1)
+    with pytest.raises(SnapshotMismatch, match="generator-0: the loaded weights are not those of iter-1"):
+        ray.get(pool.open.remote(NEXT))
 
 
 class Rascal(FakeGenerator):

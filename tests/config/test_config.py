@@ -36,7 +36,7 @@ def test_an_override_opens_a_section_that_the_file_leaves_out():
         ("evaluation.prompts.sourse=x", ["evaluation.prompts.source"]),
         ("generators.size=3", ["generators.min", "generators.max"]),
         ("judge.estimator=bradley", ["judge.estimator", "'pairwise' or 'pooled'"]),
-        ("training.loss=dpo", ["training.loss", "sppo_hard"]),
+        ("training.loss=sppo_hrad", ["training.loss=sppo_hrad", "did you mean sppo_hard"]),
         ("training.eta=-1", ["training.eta is -1", "greater than 0"]),
         ("training.eta=much", ["training.eta is 'much'"]),
         ("generation.top_p=1.5", ["generation.top_p is 1.5"]),
@@ -72,6 +72,17 @@ def test_colocated_roles_that_cannot_share_gpus_are_told_why(overrides, words):
 def test_without_gpus_a_generator_of_several_processes_takes_turns():
     overrides = ["placement=colocated", "generation.tensor_parallel=2"]
     assert load_config(overrides=overrides).placement == "colocated"
+
+
+@pytest.mark.parametrize("value", ["/data/a #b.jsonl", "#b.jsonl", "&a b", "/data/a#b", '"/data/a #b.jsonl"'])
+def test_what_yaml_would_cut_off_is_part_of_a_value(value):
+    assert load_config(overrides=[f"prompts.source={value}"]).prompts.source == value.strip('"')
+
+
+@pytest.mark.parametrize("value", ["0", "no", "2024-01-01", "a: b", "@a"])
+def test_text_that_yaml_takes_for_something_else_is_told_to_be_quoted(value):
+    assert """quote it for the shell and for YAML: prompts.column='"..."'""" in error(f"prompts.column={value}")
+    assert load_config(overrides=[f'prompts.column="{value}"']).prompts.column == value
 
 
 def test_every_fault_is_named_at_once():

@@ -1,4 +1,4 @@
-"""The packaged recipes: they validate without a GPU, hold the published numbers, and `--plan` prints those."""
+"""The packaged recipes: they validate without a GPU, hold the published numbers, and `show` prints those."""
 
 from importlib import resources
 from pathlib import Path
@@ -7,7 +7,7 @@ import datasets
 import pytest
 import yaml
 
-from jobs import sppo
+from jobs import show
 from sppo_ray.config import Config, load_config, recipe_names, resolved
 from sppo_ray.prompts import iteration_prompts
 
@@ -123,17 +123,8 @@ def test_the_release_s_script_for_gemma_2_accumulates_twice():
     assert (rows["gradient_accumulation_steps"], rows["total_train_batch_size"]) == (2, 64)
 
 
-def test_plan_prints_and_starts_nothing(monkeypatch, capsys, tmp_path):
-    for step in ("prepare", "connect", "run"):
-        monkeypatch.setattr(sppo, step, lambda *_: pytest.fail("the plan went on"))
-    folder = tmp_path / "run"
-    assert sppo.main(["--recipe", "gemma-2-9b-it", "--plan", "--run-dir", str(folder)]) == 0
-    assert "learning_rate:               5e-07" in capsys.readouterr().out
-    assert not folder.exists()
-
-
-def test_plan_of_a_bad_recipe_is_the_user_s_fault(capsys):
-    assert sppo.main(["--recipe", "gemma", "--plan"]) == 2
+def test_a_bad_recipe_is_the_user_s_fault(capsys):
+    assert show.main(["--recipe", "gemma"]) == 2
     assert "gemma-2-9b-it" in capsys.readouterr().err
 
 

@@ -1,12 +1,21 @@
 """The command line against a real service: what it prints, what it does to the run, how it finds the service."""
 
+import io
+import socketserver
 import stat
+import sys
+import threading
+from collections.abc import AsyncGenerator
+from typing import ClassVar
 
 import pytest
 
-from jobs import cli
+from jobs import cli, demo, plan, show
+from sppo_ray.errors import RunFailed
 from sppo_ray.fakes import FakeRun
-from sppo_ray.web.address import Address
+from sppo_ray.records import ChatRequest, TokenDelta
+from sppo_ray.web.address import Address, find_address
+from tests import ROOT
 from tests.web.serving import TOKEN, sampled_folder, served
 
 
@@ -18,14 +27,14 @@ def run(tmp_path, monkeypatch):
     monkeypatch.delenv("SPPO_RAY_URL", raising=False)
     run = FakeRun(sampled_folder(tmp_path / "run"))
     with served(run) as url:
-        path = Address("run", url, TOKEN).write()
+        path = Address(str(tmp_path / "run"), url, TOKEN).write()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         yield run
 
 
 @pytest.fixture
 def said(run, capsys):
-    """Runs a command that succeeds and gives what it printed."""
+    """Runs a command that succeeds; returns what it printed."""
 
     def call(*words):
         assert cli.main(list(words)) == 0, capsys.readouterr().err
@@ -72,7 +81,112 @@ def test_a_run_that_does_not_serve_is_the_users_to_name(run, capsys):
     assert cli.main(["--url", "http://127.0.0.1:1", "--token", "x", "status"]) == 1
 
 
-def test_plan_and_evaluate_are_those_of_the_jobs(capsys):
-    assert cli.main(["plan", "--recipe", "gemma-2-9b-it"]) == 0
-    assert "learning_rate:" in capsys.readouterr().out
+def test_the_run_is_named_before_or_after_the_command(said, run):
+    for words in (["--run", "run", "status"], ["status", "--run", "run"], ["status", "--run", str(run.ledger.root)]):
+        assert "run: iteration 2 of 3" in said(*words)
+
+
+def test_runs_of_one_folder_name_keep_their_addresses(run, capsys, tmp_path):
+    other = Address(str(tmp_path / "elsewhere" / "run"), "http://127.0.0.1:1", "other")
+    other.write()
+    assert cli.main(["status", "--run", "run"]) == 2
+    assert f"2 runs are called run: use --run with the folder of one of them: {tmp_path}" in capsys.readouterr().err
+    assert cli.main(["status", "--run", str(tmp_path / "run")]) == 0
+    assert find_address(None) == find_address(other.root) == other
+
+
+class Proxy(socketserver.StreamRequestHandler):
+    """Stands in for a proxy; remembers what it is sent."""
+
+    seen: ClassVar[list[bytes]] = []
+
+    def handle(self) -> None:
+        self.seen.append(self.request.recv(4096))
+        self.request.sendall(b"HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    """What a proxy saw that the environment names for everything."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_address[1]}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        Proxy.seen.clear()
+        yield Proxy.seen
+        server.shutdown()
+
+
+def test_calls_to_this_machine_never_pass_a_proxy(said, proxy, capsys):
+    url = find_address(None).url
+    for words in (["status"], ["chat", "Hello"], ["--url", url, "--token", TOKEN, "status"]):
+        said(*words)
+    said("--url", url.replace("127.0.0.1", "localhost"), "--token", TOKEN, "status")
+    assert proxy == []
+    assert cli.main(["--url", "http://gateway.example", "--token", "x", "status"]) == 1
+    assert b"GET http://gateway.example/api/run" in proxy[0]  # others obey the environment
+
+
+def test_a_socks_proxy_does_not_matter_to_this_machine(said, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    assert "run: iteration 2 of 3" in said("status")
+
+
+def test_a_proxy_that_cannot_be_used_is_the_users_to_mend(run, monkeypatch, capsys):
+    monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:1")
+    assert cli.main(["--url", "http://gateway.example", "--token", "x", "status"]) == 2
+    assert "http://gateway.example cannot be reached: Unknown scheme for proxy URL" in capsys.readouterr().err
+
+
+def test_the_demo_excepts_this_machine_from_proxies(proxy, monkeypatch):
+    assert demo.head_environment()["no_proxy"] == demo.head_environment()["NO_PROXY"] == "127.0.0.1,localhost"
+    monkeypatch.setenv("NO_PROXY", "internal.example")
+    monkeypatch.setenv("RAY_ADDRESS", "http://elsewhere:8265")
+    environment = demo.head_environment()
+    assert environment["NO_PROXY"] == "internal.example,127.0.0.1,localhost"
+    assert "RAY_ADDRESS" not in environment
+
+
+def test_what_breaks_during_an_answer_is_said(run, capsys, monkeypatch):
+    async def broken(ask: ChatRequest) -> AsyncGenerator[TokenDelta]:
+        yield TokenDelta(0, "w0 ", 1, "iter-1")
+        raise RunFailed("the engine died")
+
+    monkeypatch.setattr(run, "chat", broken)
+    assert cli.main(["chat", "Hello"]) == 1
+    assert "error: the engine died" in capsys.readouterr().err
+
+
+def test_a_terminal_without_unicode_shows_escapes(run, monkeypatch):
+    for words in (["samples", "--search", "STRASSE"], ["plan", "--recipe", "gemma-2-9b-it"]):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+        assert cli.main(words) == 0
+        sys.stdout.flush()
+        assert raw.getvalue()
+        assert words[0] == "plan" or b"Stra\\xdfe" in raw.getvalue()
+
+
+def test_show_and_plan_are_those_of_the_jobs(capsys):
+    recipe = ["--recipe", "gemma-2-9b-it"]
+    for name, job, line in (("show", show, "learning_rate:               5e-07"), ("plan", plan, "GPU-hours")):
+        assert cli.main([name, *recipe]) == 0
+        printed = capsys.readouterr().out
+        assert job.main(recipe) == 0 and capsys.readouterr().out == printed and line in printed
     assert cli.main(["evaluate", "summarize", "/nowhere.json"]) == 2
+
+
+def test_each_job_has_its_command(capsys):
+    started = {
+        f"jobs.{path.stem}"
+        for path in (ROOT / "jobs").glob("*.py")
+        if "__main__" in path.read_text("utf-8") and path.stem not in ("cli", "bench", "gpu_bench")
+    }
+    assert started - {module for module, _ in cli.JOBS.values()} == set()
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    for name, (_, words) in cli.JOBS.items():
+        assert f"    {name} " in text and words.split(",")[0][:40] in text

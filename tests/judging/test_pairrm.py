@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from sppo_ray.errors import ModelError
-from sppo_ray.judging import PairRM, check_checkpoint
+from sppo_ray.judging import PairRM
+from sppo_ray.judging.pairrm.checkpoint import check_checkpoint
 from tests import ROOT, SHARED
 from tests.judging.judge_checkpoint import build_checkpoint
 
@@ -165,7 +166,8 @@ def test_lengths_can_be_given(checkpoint: Path, judge: PairRM) -> None:
 
 def test_loading_leaves_transformers_as_it_was_and_says_nothing(checkpoint: Path) -> None:
     program = (
-        "import sys; from sppo_ray.judging import PairRM, check_checkpoint; import importlib.util\n"
+        "import sys; from sppo_ray.judging.pairrm import PairRM; import importlib.util\n"
+        "from sppo_ray.judging.pairrm.checkpoint import check_checkpoint\n"
         f"check_checkpoint({str(checkpoint)!r}); assert not {{'torch', 'llm_blender', 'transformers'}} & set(sys.modules)\n"
         f"PairRM({str(checkpoint)!r})\n"
         "import transformers.utils.hub as hub; assert not hasattr(hub, 'TRANSFORMERS_CACHE'); assert 'vllm' not in sys.modules"
@@ -181,14 +183,14 @@ def test_a_hub_name_passes() -> None:
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        ("gone", ["is not there", "llm-blender/PairRM"]),
+        ("gone", ["judge", "is missing", "llm-blender/PairRM"]),
         ("file", ["is a file, not a folder"]),
         ("no config", ["config.json is missing", "ranker_type"]),
         ("not json", ["config.json cannot be read"]),
         ("other ranker", ["ranker_type 'summareranker'", "give a PairRM checkpoint"]),
         ("no lengths", ["source_maxlength None", "1224 and 412"]),
         ("no weights", ["neither model.safetensors nor pytorch_model.bin"]),
-        ("no base", ["model_name '/nowhere/base'", "a folder that is not there", "set model_name"]),
+        ("no base", ["model_name '/nowhere/base'", "a folder that does not exist", "set model_name"]),
         ("other base", ["whose model_type is 'bert'"]),
     ],
 )
@@ -231,3 +233,8 @@ def test_weights_that_do_not_fit_are_named(checkpoint: Path, tmp_path: Path) -> 
     save_file(weights | {"head_layer.4.weight": head[:, :8]}, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match="do not fit"):
         PairRM(tmp_path)
+
+
+def test_a_gpu_s_installation_needs_no_numba() -> None:
+    program = "import sys; sys.modules['numba'] = None; import sppo_ray.judging.pairrm.model"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)

@@ -1,21 +1,25 @@
 """The real vLLM engine: raw log-probabilities are the policy's own, also after new weights were loaded in place."""
 
+import json
+import shutil
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from sppo_ray.config import Config, load_config
-from sppo_ray.errors import SnapshotMismatch
-from sppo_ray.loss import token_logprobs
+from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
 from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder.publishing import publish
-from sppo_ray.sampling import VLLMGenerator
+from sppo_ray.sampling import VLLMGenerator, vllm_engine
+from sppo_ray.training.logprobs import token_logprobs
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
 TEXTS = [
@@ -128,6 +132,67 @@ def test_a_published_policy_loaded_in_place_gives_its_own_logprobs(
     assert mismatch(snapshot.uri, old) > 10 * NATS_A_TOKEN  # the change shows, so the agreement above means something
 
 
+def test_stale_weights_are_noticed_exactly(
+    engine: VLLMGenerator, playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = AutoModelForCausalLM.from_pretrained(playground.policy, dtype=torch.bfloat16)
+    weights = {name: p.detach().clone() for name, p in network.named_parameters()}
+    weights["model.layers.0.mlp.down_proj.weight"][0, 0] *= 1 + 2**-7  # one weight, by its last bit
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    snapshot = publish(
+        tmp_path / "policy", 2, shapes, torch.bfloat16, weights.items(), str(playground.policy), ""
+    )  # fmt: skip
+    held, call = engine.snapshot, engine._engine.collective_rpc
+
+    def lossy(method: str, *arguments: Any, **named: Any) -> Any:
+        return None if method == "reload_weights" else call(method, *arguments, **named)
+
+    engine.load(Snapshot(0, str(playground.policy)))
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._engine, "collective_rpc", lossy)
+        with pytest.raises(SnapshotMismatch, match=r"the loaded weights are not those of iter-2.*as before the load"):
+            engine.load(snapshot)
+    assert engine.snapshot.name == "iter-0"
+    engine.load(snapshot)
+    assert engine.snapshot == snapshot
+    engine.load(held)
+
+
+def test_a_prefix_cache_that_stays_is_an_error(engine: VLLMGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine._engine, "reset_prefix_cache", lambda: False)
+    with pytest.raises(EngineFailed, match="could not drop the prefix cache"):
+        engine.load(engine.snapshot)
+
+
+def test_tokens_are_counted_while_they_are_sampled(
+    engine: VLLMGenerator, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "COUNT_SECONDS", 0.0)
+    before, seen = engine.progress().tokens, []
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(engine.generate, prompts * 8, 5, engine.snapshot.name)
+        while not run.done():
+            seen.append(engine.progress())
+            time.sleep(0.02)
+    tokens = [progress.tokens for progress in seen]
+    assert tokens == sorted(tokens) and len(set(tokens)) > 3
+    assert max(progress.sequences for progress in seen) == len(prompts) * 8 * 5
+    while engine.progress().sequences:  # it is counted after the last response is returned
+        time.sleep(0.01)
+    after = engine.progress()
+    assert after.tokens - before == sum(len(ids) for row in run.result() for ids in row.token_ids)
+
+
+def test_a_model_that_vllm_does_not_know_is_the_users_mistake(
+    playground: Playground, config: Config, stops: list[int], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(playground.policy, tmp_path / "model")
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | {"architectures": ["Gemma2ForNothing"]}))
+    with pytest.raises(ModelError, match=r"policy.model: vLLM cannot run .*Gemma2ForNothing.* are not supported"):
+        VLLMGenerator(config, Snapshot(0, str(folder)), stops)
+
+
 def answers(pieces: list[TokenDelta]) -> dict[int, list[TokenDelta]]:
     return {index: [piece for piece in pieces if piece.index == index] for index in sorted({p.index for p in pieces})}
 
@@ -142,6 +207,23 @@ def test_a_person_is_answered_in_pieces_while_the_run_samples(engine: VLLMGenera
         assert len(pieces) > 1 and 1 < sum(piece.tokens for piece in pieces) <= 12
         assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
         assert pieces[-1].finish_reason in ("stop", "length")
+
+
+def test_a_person_gets_stop_texts_seeds_and_logprobs(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    def asked(**options: Any) -> tuple[list[str], list[TokenDelta]]:
+        request = ChatRequest(prompts[0].token_ids, 2, 12, 1.0, 1.0, **options)
+        deltas = [piece for moment in engine.chat(request, "person") for piece in moment]
+        return ["".join(piece.text for piece in pieces) for pieces in answers(deltas).values()], deltas
+
+    texts, deltas = asked(seed=3, logprobs=2)
+    assert texts == asked(seed=3)[0] and texts[0] != texts[1]
+    for delta in deltas:
+        assert delta.snapshot == "iter-0" and len(delta.logprobs) == delta.tokens
+        for token in delta.logprobs:
+            assert len(token.top) == 2 and 0 >= token.top[0][1] >= token.top[1][1]
+            assert token.logprob <= token.top[0][1] + 1e-6
+    stop = texts[0][2:5]
+    assert asked(seed=3, stop=(stop,))[0][0] == texts[0][: texts[0].index(stop)]
 
 
 def test_who_leaves_ends_the_answer(engine: VLLMGenerator, prompts: list[Prompt]) -> None:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sppo_ray.loss import sppo_loss, token_logprobs
-from sppo_ray.preference import select_pair, target_win_rates, win_rates
+from sppo_ray.loss import LOSSES, sppo_loss
+from sppo_ray.preference import select_pair, win_rates
 from sppo_ray.training import logprobs as scoring
-from sppo_ray.training.logprobs import LinearLogprobs
+from sppo_ray.training.logprobs import LinearLogprobs, token_logprobs
 
 
 def test_by_hand():
@@ -42,7 +42,7 @@ def test_a_pair_s_loss_is_the_release_s(size, estimator, loss):
             scores = [sum(values) / size for values in margins]
             margins = [[scores[i] - scores[j] for j in range(size)] for i in range(size)]
         single = 1 / (1 + np.exp(-margins[chosen[row]][rejected[row]]))
-        targets = target_win_rates(loss, rates[row, chosen[row]], rates[row, rejected[row]], single)
+        targets = LOSSES[loss].targets((rates[row, chosen[row]], rates[row, rejected[row]]), single)
         if loss == "sppo_single":
             expected = (log_ratios[row, 0] - eta * (single - 0.5)) ** 2 + (
                 log_ratios[row, 1] + eta * (single - 0.5)

@@ -1,7 +1,6 @@
 """One ZeRO-3 step on two workers is one plain PyTorch step; publishing gives the trained weights back."""
 
 import gc
-import math
 import os
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from transformers import (
 )
 
 from sppo_ray.config import Config, load_config
-from sppo_ray.loss import sppo_loss, token_logprobs
+from sppo_ray.loss import pair_loss
 from sppo_ray.records import Pair, Response
 from sppo_ray.training.batching import Row, micro_batches
+from sppo_ray.training.logprobs import token_logprobs
 from tests.conftest import free_port
 
 STEPS = 5
@@ -30,6 +30,9 @@ CASES = {
     "budget of tokens": ("gemma2", ["training.micro_batch_tokens=23", "training.gradient_checkpointing=true"]),
     "restarted": ("gemma2", ["training.micro_batch_size=2"]),  # from a checkpoint, between the steps
     "untied head": ("llama", ["training.micro_batch_size=3"]),
+    "ipo": ("llama", ["training.loss=ipo", "training.micro_batch_tokens=40"]),
+    "rebel": ("llama", ["training.loss=rebel", "training.micro_batch_size=2"]),
+    "dpo, AdamW": ("llama", ["training.loss=dpo", "training.optimizer=adamw", "training.eta=10"]),
 }
 
 
@@ -76,20 +79,29 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def plain_steps(model: Path, config: Config, count: int) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+def plain_steps(
+    model: Path, config: Config, count: int, warmup: int = 1
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """The same steps in one process with PyTorch alone: every response on its own, no padding, no sharding."""
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
-    optimizer = torch.optim.RMSprop(network.parameters(), lr=config.training.learning_rate, alpha=0.99, eps=1e-8)
-    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(0.1 * STEPS), STEPS)
+    rate = config.training.learning_rate
+    if config.training.optimizer == "adamw":
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.0)
+    else:
+        optimizer = torch.optim.RMSprop(network.parameters(), lr=rate, alpha=0.99, eps=1e-8)
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, STEPS if warmup else 1)
     numbers = []
     for _ in range(count):
         loss = torch.zeros(())
         for pair in PAIRS:
+            log_ratios = []
             for response in (pair.chosen, pair.rejected):
                 ids = torch.tensor([pair.prompt_token_ids + response.token_ids])
                 scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(pair.prompt_token_ids) :]
-                log_ratio = scored.sum() - sum(response.reference_logprobs)
-                loss = loss + sppo_loss(log_ratio, torch.tensor(response.win_rate), eta=config.training.eta)
+                log_ratios.append((scored.sum() - sum(response.reference_logprobs))[None])
+            rates = [torch.tensor([response.win_rate]) for response in (pair.chosen, pair.rejected)]
+            name, eta = config.training.loss, config.training.eta
+            loss = loss + pair_loss(*log_ratios, loss=name, eta=eta, win_rates=rates).sum()
         loss = loss / len(PAIRS)
         optimizer.zero_grad()
         loss.backward()
@@ -127,6 +139,11 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
             torch.save({"weights": weights, "numbers": numbers, "own": own}, Path(out) / f"{case}.pt")
         policy.close()
         left.append(held_bytes())
+    policy = TrainablePolicy(configuration("untied head"), f"{models}/llama", 1, torch.device("cpu"))
+    numbers = [policy.step(share).row()]
+    weights = dict(policy.gather())
+    torch.save({"weights": weights, "numbers": numbers}, Path(out) / f"one step, {rank}.pt")
+    policy.close()
     if rank == 0:
         torch.save(left, Path(out) / "left.pt")
 
@@ -151,8 +168,24 @@ def test_a_closed_policy_leaves_its_memory_to_the_next(models: Path, two_workers
     weights = sum(file.stat().st_size for file in (models / "gemma2").glob("*.safetensors"))
     # Held, each policy would add its share of weights, master weights, optimizer states and gradients: twice the file.
     # What a restored one has from its checkpoint stays: it happens once in a process.
-    first, second, restored, last = left
-    assert second - first < 0.2 * weights and last - restored < 0.2 * weights
+    first, second, restored, *rest = left
+    assert second - first < 0.2 * weights and all(after - restored < 0.2 * weights for after in rest)
+
+
+def assert_same_weights(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert set(found) == set(expected)
+    for name, tensor in found.items():
+        want = expected[name].detach()
+        assert (tensor - want).norm() <= 1e-5 * want.norm(), name
+
+
+def test_an_iteration_of_one_step_changes_the_weights(models: Path, two_workers: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(models / "llama").state_dict()
+    expected, plain = plain_steps(models / "llama", configuration("untied head"), count=1, warmup=0)
+    result = torch.load(two_workers / "one step, 0.pt", weights_only=False)
+    assert result["numbers"][0]["learning_rate"] == plain[0]["learning_rate"] == 1e-4
+    assert_same_weights(result["weights"], expected)
+    assert not any(tensor.equal(base[name]) for name, tensor in result["weights"].items())
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -165,10 +198,7 @@ def test_zero_steps_on_two_workers_are_plain_steps(models: Path, two_workers: Pa
         assert row["loss"] == pytest.approx(want["loss"], rel=1e-5)
         assert row["gradient_norm"] == pytest.approx(want["gradient_norm"], rel=1e-5)
         assert row["learning_rate"] == pytest.approx(want["learning_rate"], rel=1e-9)
-    assert set(result["weights"]) == set(expected)
-    for name, tensor in result["weights"].items():
-        want_tensor = expected[name].detach()
-        assert (tensor - want_tensor).norm() <= 1e-5 * want_tensor.norm(), name
+    assert_same_weights(result["weights"], expected)
 
 
 @pytest.mark.parametrize("case", ["a pair a pass", "untied head"])
@@ -181,6 +211,15 @@ def test_a_recomputed_reference_is_the_policys_own(models: Path, two_workers: Pa
         scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(before.prompt_token_ids) :]
         assert after.rejected.reference_logprobs == pytest.approx(scored.tolist(), abs=1e-5)
         assert after.rejected.token_ids == before.rejected.token_ids
+
+
+def test_micro_batches_of_a_pairwise_loss_keep_both_rows_of_a_pair() -> None:
+    share = [Row([1], Response([2] * (length - 1), [], 0.5), 1.0, 1) for length in (3, 4, 2, 9, 4, 3, 2, 2)]
+    cut = [[len(row) for row in group] for group in micro_batches(share, tokens=18, most=8, together=2)]
+    # By their longer row: (2, 9), then (3, 4) and (4, 3), 16 tokens with padding; (2, 2) would make it 24.
+    assert cut == [[2, 9], [3, 4, 4, 3], [2, 2]]
+    one_pair_each = micro_batches(share, tokens=18, most=2, together=2)
+    assert [len(group) for group in one_pair_each] == [2, 2, 2, 2]
 
 
 def test_micro_batches_go_from_long_to_short_under_the_budget() -> None:

@@ -101,6 +101,15 @@ def test_samples_of_an_iteration_under_way_appear_block_by_block(client, run):
         assert client.get("/api/iterations/2/samples").json()["total"] == total
 
 
+def test_a_block_whose_prompts_were_all_set_aside_has_no_samples(tmp_path):
+    ledger = sampled_folder(tmp_path / "run")
+    for block in (2, 3):
+        ledger.write([], Judged, ledger.block(Judged, 1, block))
+    client = TestClient(create_app(FakeRun(ledger), TOKEN), headers=AUTHORIZED)
+    assert samples(client) == ["p1", "p0", "p2"]
+    assert samples(client, search="GOOD") == ["p0"]
+
+
 def test_iterations_charts_and_snapshots_are_those_of_the_folder(client):
     (iteration,) = client.get("/api/iterations").json()
     assert iteration["report"]["win_rate_vs_base"] == 0.75
@@ -144,7 +153,7 @@ def test_the_run_is_steered(client):
         ("POST", "/api/pools/generators/target", {"target": 2, "now": 1}, 422),
         ("POST", "/api/pools/generators/target", b"{", 422),
         ("POST", "/api/pools/generators/target", b"[" * 100_000, 400),
-        ("POST", "/v1/chat/completions", {"model": "gpt", "messages": [{"role": "user", "content": "hi"}]}, 422),
+        ("POST", "/v1/chat/completions", {"model": "gpt", "messages": [{"role": "user", "content": "hi"}]}, 404),
         ("POST", "/v1/chat/completions", {"model": "policy", "messages": [{"role": "user", "content": "\ud800"}]}, 400),
         ("POST", "/v1/chat/completions", b"x" * ((1 << 20) + 1), 413),
     ],

@@ -71,14 +71,10 @@ def test_sleeping_engines_are_a_503_in_openais_format(client, run, stream):
 @pytest.mark.parametrize(
     "body",
     [
-        {"model": "gpt-4"},
-        {"model": "policy-best-of-17"},
         {"model": "policy-best-of-2", "n": 2},
         {"temperature": 0, "n": 2},
         {"messages": []},
-        {"messages": [*HELLO, {"role": "assistant", "content": "Hi"}]},
-        {"messages": [{"role": "user", "content": " "}]},
-        {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"role": "owner", "content": "x"}]},
         {"messages": [{"role": "user", "content": "x " * 2000}]},
     ],
 )

@@ -32,7 +32,7 @@ def operations(app: Any) -> list[tuple[str, str]]:
     paths |= {path: ["get"] for path in ("/", "/page.js", "/report.css", "/openapi.json", "/nowhere", "/docs")}
     del paths["/healthz"]
     return [
-        (method, path.format(iteration=1, name="generators") if "{" in path else path)
+        (method, path.format(iteration=1, name="generators", model="policy") if "{" in path else path)
         for path, methods in paths.items()
         for method in methods
     ]

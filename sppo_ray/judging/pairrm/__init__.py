@@ -4,7 +4,7 @@ In: a checkpoint folder or hub name, then texts. Out: the scores of llm-blender'
 The only package that touches llm-blender.
 """
 
-from sppo_ray.judging.pairrm.checkpoint import check_checkpoint, read_settings
 from sppo_ray.judging.pairrm.judge import PairRM
+from sppo_ray.judging.pairrm.kind import PairRMKind
 
-__all__ = ["PairRM", "check_checkpoint", "read_settings"]
+__all__ = ["PairRM", "PairRMKind"]

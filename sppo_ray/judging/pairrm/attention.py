@@ -1,5 +1,5 @@
-"""DeBERTa's disentangled attention (arXiv 2006.03654), without a gather where all distances share one relative position;
-on a CPU without any (`pairrm_bias`).
+"""DeBERTa's disentangled attention (arXiv 2006.03654): no gather where all distances share one relative position,
+and none at all on a CPU (`bias`).
 
 In: a layer's `DisentangledSelfAttention` of Transformers, hidden states. Out: the context of each query.
 """
@@ -13,9 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-from sppo_ray.judging.pairrm.bias import fill, runs
-
-# Entries of the attention scores that exist at once: on a CPU they should stay in its cache.
+# Attention scores computed at once: on a CPU they should stay in its cache.
 CHUNK = {"cpu": 1 << 20, "cuda": 1 << 28}
 
 Positions = tuple[Tensor, Tensor]  # p_key (heads, size, 2 * span) and p_query (heads, 2 * span, size)
@@ -23,9 +21,9 @@ Positions = tuple[Tensor, Tensor]  # p_key (heads, size, 2 * span) and p_query (
 
 @dataclass(frozen=True)
 class Distances:
-    """Which of the 2 * span relative positions, or buckets, each distance from query to key has in rows of one width."""
+    """The bucket, one of 2 * span relative positions, of each distance from query to key in rows of one width."""
 
-    buckets: Tensor  # (2 * width - 1,), never falling: of the distances 1 - width to width - 1
+    buckets: Tensor  # (2 * width - 1,), non-decreasing, for the distances 1 - width to width - 1
     first: int  # bucket of all distances below `low`
     last: int  # bucket of all distances above `high`
     low: int
@@ -33,12 +31,15 @@ class Distances:
 
     @cached_property
     def runs(self) -> tuple[Any, Any]:
+        # Imported where a CPU needs it: numba is not part of a GPU's installation.
+        from sppo_ray.judging.pairrm.bias import runs
+
         return runs(self.buckets.numpy())
 
     def near(self, places: Tensor, width: int) -> tuple[slice, Tensor, Tensor]:
-        """The keys that are not too far from all queries at `places`, (..., n); where rows differ, all keys.
+        """The keys near enough to some query at `places`, (..., n), to need a gather; all keys where rows differ.
 
-        With them (..., n, keys): the bucket b of each, and its place b * width + j in a table of buckets and keys.
+        Also, both (..., n, keys): the bucket b of each, and its index b * width + j in a table of buckets and keys.
         """
         keys = slice(0, width)
         if places.dim() == 1:
@@ -72,7 +73,7 @@ def attend(
 ) -> Tensor:
     """Disentangled attention (arXiv 2006.03654, eq. 4): (q k + q p_key + k p_query) / scale, softmax, times v.
 
-    queries: (rows, n, hidden).  places: where they stand, (n,) one after the other, or (rows, n) where rows differ.
+    queries: (rows, n, hidden).  places: their positions, (n,) consecutive ones, or (rows, n) where rows differ.
     penalty: (rows, 1, 1, width).
     """
     heads = attention.num_attention_heads
@@ -83,14 +84,16 @@ def attend(
     (rows, _, n, size), width = q.shape, k.shape[2]
     from_query = q @ position_key  # (rows, heads, n, 2 * span)
     from_key = position_query @ k.transpose(-1, -2)  # (rows, heads, 2 * span, width)
-    from_key += penalty  # the bias carries the mask along
-    # Each head of a row by itself: the more queries a chunk has, the better the kernel's blocks are filled.
+    from_key += penalty  # the mask, as part of the bias
+    # One head of a row at a time: the more queries per chunk, the fuller the kernel's blocks.
     q, k, v, from_query, from_key = (each.flatten(0, 1).unsqueeze(1) for each in (q, k, v, from_query, from_key))
     context = torch.empty_like(q)
     block = max(1, min(n, CHUNK[q.device.type] // width))
     step = max(1, CHUNK[q.device.type] // (width * block))
-    memory = q.new_empty(step, 1, block, width)  # new memory for every chunk would cost more than filling it
+    memory = q.new_empty(step, 1, block, width)  # allocating it for every chunk would cost more than filling it
     compiled = q.device.type == "cpu" and places.dim() == 1
+    if compiled:
+        from sppo_ray.judging.pairrm.bias import fill
     for start in range(0, n, block):
         part = slice(start, start + block)
         if not compiled:
@@ -124,7 +127,7 @@ def gather_bias(
 ) -> None:
     """bias[..., i, j] = from_query[..., i, b] + from_key[..., b, j], where b is the bucket of the distance from i to j.
 
-    near, buckets, key_places: of `Distances.near`; the other keys are in the first or last bucket: no gather.
+    near, buckets, key_places: from `Distances.near`; all other keys are in the first or last bucket and need no gather.
     """
     width = bias.shape[-1]
     for far, bucket in ((slice(0, near.start), distances.last), (slice(near.stop, width), distances.first)):
@@ -144,7 +147,7 @@ def _scale(head_size: int) -> float:
 
 @torch.inference_mode()
 def position_projections(attention: Any, encoder: Any) -> Positions:
-    """What the relative positions contribute to a layer, the same for every text, scaled."""
+    """Scaled projections of the relative positions in one layer; they are the same for every text."""
     embeddings = encoder.get_rel_embedding()[: 2 * attention.pos_ebd_size]
     shared = attention.share_att_key
     key = (attention.key_proj if shared else attention.pos_key_proj)(embeddings)

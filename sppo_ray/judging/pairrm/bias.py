@@ -1,6 +1,6 @@
 """The position terms of disentangled attention on a CPU, compiled: distances that share a bucket are one run of keys.
 
-In: what queries and keys give to each bucket. Out: the bias of each attention score.
+In: the terms of queries and keys for each bucket. Out: the bias of each attention score.
 """
 
 import numba
@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 
 
 def runs(buckets: Ints) -> tuple[Ints, Ints]:
-    """Where in a line of buckets each run of equal ones starts, with the line's end; and the bucket of each run."""
+    """The start of each run of equal buckets, followed by the end of the line; and the bucket of each run."""
     starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] - 1))
     return np.append(starts, len(buckets)), buckets[starts]
 
@@ -22,7 +22,7 @@ def fill(bias: Floats, from_query: Floats, from_key: Floats, first: int, starts:
     """bias[r, h, i, j] = from_query[r, h, i, b] + from_key[r, h, b, j], where b is the bucket of distance first + i - j.
 
     bias: (rows, heads, n, width).  from_query: (rows, heads, n, B).  from_key: (rows, heads, B, width).
-    starts, buckets: of `runs`, over the distances 1 - width to width - 1.
+    starts, buckets: from `runs`, over the distances 1 - width to width - 1.
     """
     rows, heads, n, width = bias.shape
     for row in range(rows):

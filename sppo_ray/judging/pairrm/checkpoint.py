@@ -1,18 +1,17 @@
-"""What a PairRM checkpoint is: its files, checked by reading only JSON, so that a run can refuse a bad one at once.
+"""The files of a PairRM checkpoint, checked by reading JSON only, so that a run refuses a bad one at once.
 
 In: a folder, or a hub name (`owner/name`). Out: its `Settings`, or a `ModelError` that names folder, file and remedy.
 """
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sppo_ray.errors import ModelError
+from sppo_ray.models import is_hub_name
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order of preference
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first one found is read
 FORMAT = "a PairRM checkpoint is a folder with config.json (ranker_type, model_type, model_name) and model.safetensors"
 
 
@@ -28,17 +27,13 @@ class Settings:
 
 
 def check_checkpoint(checkpoint: str | Path) -> None:
-    """Raises `ModelError` for what is not a PairRM checkpoint; a hub name passes, since only a download would tell."""
+    """Raise `ModelError` for a folder that is not a PairRM checkpoint; a hub name passes, only a download would tell."""
     if not is_hub_name(checkpoint):
         read_settings(Path(checkpoint))
 
 
-def is_hub_name(name: str | Path) -> bool:
-    return not Path(name).exists() and HUB_NAME.fullmatch(str(name)) is not None
-
-
 def local_settings(checkpoint: str | Path) -> Settings:
-    """The settings of a checkpoint; one of the hub is downloaded first, unless it is in the hub's cache."""
+    """The settings of a checkpoint; one on the hub is downloaded first, unless it is in the hub's cache."""
     if not is_hub_name(checkpoint):
         return read_settings(Path(checkpoint))
     from huggingface_hub import snapshot_download
@@ -47,7 +42,7 @@ def local_settings(checkpoint: str | Path) -> Settings:
         folder = snapshot_download(str(checkpoint), allow_patterns=["config.json", *WEIGHTS])
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"judge {checkpoint} is no folder here and cannot be downloaded: {error}; download it where the hub can be "
+            f"judge {checkpoint} is not a folder and cannot be downloaded: {error}; download it where the hub can be "
             "reached and give its folder"
         ) from error
     return read_settings(Path(folder))
@@ -56,7 +51,7 @@ def local_settings(checkpoint: str | Path) -> Settings:
 def read_settings(folder: Path) -> Settings:
     """The settings of a checkpoint's folder."""
     if not folder.is_dir():
-        kind = "a file, not a folder" if folder.exists() else "not there"
+        kind = "a file, not a folder" if folder.exists() else "missing"
         raise ModelError(f"judge {folder} is {kind}: give a folder or a hub name such as llm-blender/PairRM; {FORMAT}")
     raw = _read_json(folder / "config.json", f"judge {folder}", FORMAT)
     if raw.get("ranker_type") != "pairranker" or raw.get("model_type") != "deberta":
@@ -93,7 +88,7 @@ def _find_base(folder: Path, name: Any) -> str:
                 )
             return str(base)
     if not is_hub_name(name):
-        raise ModelError(f"{where}, a folder that is not there: {remedy}")
+        raise ModelError(f"{where}, a folder that does not exist: {remedy}")
     return name
 
 
@@ -105,5 +100,5 @@ def _read_json(file: Path, where: str, remedy: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{where}: {file} cannot be read ({error}): {remedy}") from None
     if not isinstance(tree, dict):
-        raise ModelError(f"{where}: {file} holds no settings: {remedy}")
+        raise ModelError(f"{where}: {file} is not a JSON object: {remedy}")
     return tree

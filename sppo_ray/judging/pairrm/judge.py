@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from sppo_ray.judging.pairrm.checkpoint import local_settings
 
 Ints = NDArray[np.int64]
-MAX_PADDING = 0.05  # of a batch's tokens
+MAX_PADDING = 0.05  # share of a batch's tokens
 
 
 class PairRM:
-    """A PairRM checkpoint, the scores of llm-blender's `Blender.rank(..., batch_size=1)` at any batch size.
+    """A PairRM checkpoint: at any batch size, the scores of llm-blender's `Blender.rank(..., batch_size=1)`.
 
-    batch_tokens: of one forward pass, padding included.  source_max_length, candidate_max_length: tokens of the prompt
-    and of each response, the checkpoint's own when not given; what a short prompt leaves goes to the responses.
-    dtype: `float32`, `float16` or `bfloat16`; by default float16 on a GPU, as llm-blender has it, and float32 on a CPU.
+    batch_tokens: per forward pass, padding included.  source_max_length, candidate_max_length: tokens of the prompt and
+    of each response that are read, by default the checkpoint's own; tokens that a short prompt leaves free go to the responses.
+    dtype: `float32`, `float16` or `bfloat16`; by default float16 on a GPU, as in llm-blender, and float32 on a CPU.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class PairRM:
         dtype: str | None = None,
     ):
         settings = local_settings(checkpoint)
-        # Torch is imported here, so that checking a configuration does not wait for it.
+        # Imported here so that checking a configuration does not load torch.
         import torch
 
         from sppo_ray.judging.pairrm.model import PairRMModel
@@ -121,9 +121,9 @@ class PairRM:
 class _Parts:
     """The tokens of N prompts and N x K candidates, each [CLS] prefix text [SEP], cut to its allowance."""
 
-    flat: Ints  # all of them, one after the other
+    flat: Ints  # all tokens, concatenated
     sources: Ints  # (N, 2): start and length of each prompt in `flat`
-    starts: Ints  # (N, K), of the candidates
+    starts: Ints  # (N, K): start of each candidate in `flat`
     lengths: Ints  # (N, K)
     source_cut: NDArray[np.bool_]  # (N,)
     cut: NDArray[np.bool_]  # (N, K)
@@ -135,7 +135,7 @@ class _Parts:
         return self.sources[prompt, 1] + self.lengths[prompt, left] + self.lengths[prompt, right]
 
     def assemble(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
-        """Rows (prompt, left, right) as padded ids (R, W), lengths (R,) and places (R, 3) of the prefix tokens."""
+        """Rows (prompt, left, right) as padded ids (R, W), lengths (R,) and positions (R, 3) of the prefix tokens."""
         prompt, left, right = rows.T
         source = self.sources[prompt, 1]
         middle = source + self.lengths[prompt, left]
@@ -158,7 +158,7 @@ class _Parts:
 
 
 def _batches(lengths: Ints, budget: int) -> Iterator[Ints]:
-    """Indices of rows of about one length, longest first: rows * longest <= budget, at most MAX_PADDING of it padding."""
+    """Batches of row indices of similar length, longest first: rows * longest <= budget, at most MAX_PADDING of it padding."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

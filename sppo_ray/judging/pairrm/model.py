@@ -1,7 +1,7 @@
 """PairRM's network, built from llm-blender's own classes, with a forward pass that computes only what a score needs.
 
-In: a checkpoint's `Settings`, then rows of token ids with the places of their prefix tokens.
-Out: left score - right score of each row.
+In: a checkpoint's `Settings`, then rows of token ids with the positions of their prefix tokens.
+Out: left score - right score per row.
 """
 
 import importlib
@@ -55,7 +55,7 @@ class PairRMModel:
         self._positions = [position_projections(layer.attention.self, self._encoder) for layer in self._encoder.layer]
 
     def to(self, device: str) -> None:
-        """Move the network to a device and leave no memory behind on the one before."""
+        """Move the network to a device and free its memory on the previous one."""
         if torch.device(device) == self._device:
             return
         self._ranker.to(device)
@@ -67,7 +67,7 @@ class PairRMModel:
     def margins(self, ids: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
         """(rows,) logits that the left candidate beats the right one.
 
-        ids: (rows, width).  lengths: (rows,).  places: (rows, 3), where source, left and right prefix tokens stand.
+        ids: (rows, width).  lengths: (rows,).  places: (rows, 3), the positions of the source, left and right prefix tokens.
         """
         ids, lengths, places = (tensor.to(self._device) for tensor in (ids, lengths, places))
         source, left, right = self._encode(ids, lengths, places).unbind(1)
@@ -115,9 +115,9 @@ def _load_weights(ranker: Any, settings: Settings) -> None:
 
 @contextmanager
 def _transformers_4() -> Iterator[None]:
-    """What llm-blender 0.0.2 imports and Transformers 5 took away (LLM-Blender issue 33), for as long as it is imported.
+    """While llm-blender 0.0.2 is imported, put back the name that Transformers 5 removed (LLM-Blender issue 33).
 
-    It also imports vLLM when that is installed, 7 seconds for a type check that a ranker never reaches.
+    It also imports vLLM where that is installed, 7 seconds for a type check that a ranker never reaches: hide it.
     """
     hub = transformers.utils.hub
     lent = not hasattr(hub, "TRANSFORMERS_CACHE")

@@ -1,23 +1,23 @@
-"""The shapes of the models that the recipes name, and of any whose config.json is at hand.
+"""The shapes of the models that the recipes name, and of any whose config.json is on this machine.
 
 In: a model's name or folder. Out: its `Shape`, from which parameters, memory and arithmetic follow.
 """
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError
-from sppo_ray.judging import read_settings
+from sppo_ray.models.names import is_hub_name
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A transformer. kv_heads: of grouped attention. norms: RMS or layer norms of a layer."""
+    """A transformer. kv_heads: key and value heads. norms: RMS or layer norms per layer."""
 
     layers: int
     hidden: int
@@ -75,48 +75,28 @@ NAMED = {
     "llm-blender/PairRM": Shape(24, 1024, 16, 16, 64, 4096, 128104, 2048, tied=True, gated=False, source="hub"),
     "playground": Shape(**_PLAYGROUND, vocabulary=1239, context=4096, tied=True, norms=4, capped=True, source="here"),
 }
-PLAYGROUND_JUDGE = Shape(3, 64, 2, 2, 32, 192, 1242, 512, tied=True, gated=False, source="here")
 
 
-@dataclass(frozen=True)
-class Shapes:
-    policy: Shape
-    judge: Shape
+@cache
+def model_shape(model: str, key: str, file: Path | None = None) -> Shape:
+    """The shape of a model: from its own config.json where that is on this machine, else from the table.
 
-
-def shapes(config: Config) -> Shapes:
-    return Shapes(policy_shape(config.policy.model), judge_shape(config.judge.model))
-
-
-def policy_shape(model: str) -> Shape:
-    """The shape of a policy: of its own config.json where that is at hand, else of the table."""
-    return _shape(model, "policy.model", Path(model) / "config.json")
-
-
-def judge_shape(model: str) -> Shape:
-    """The shape of a judge's encoder; a PairRM folder names its base in its own config.json."""
-    if model == "playground":
-        return PLAYGROUND_JUDGE
-    folder = Path(model)
-    if folder.is_dir():
-        return _shape(model, "judge.model", Path(read_settings(folder).base) / "config.json")
-    return _shape(model, "judge.model", folder / "config.json")
-
-
-def _shape(model: str, key: str, file: Path) -> Shape:
+    key: of the configuration, for messages.  file: the config.json, where it is not in the model's folder.
+    """
+    file = file or Path(model) / "config.json"
     at_hand = file if file.exists() else _cached(model)
     if at_hand is not None:
         return from_config(json.loads(at_hand.read_text()))
     if model in NAMED:
         return NAMED[model]
     raise ConfigError(
-        f"{key}={model}: its shape is not known here: give a folder with its config.json, or one of {', '.join(NAMED)}"
+        f"{key}={model}: its shape is unknown: give a folder with its config.json, or one of {', '.join(NAMED)}"
     )
 
 
 def _cached(model: str) -> Path | None:
     """config.json of a model that was downloaded to this machine before."""
-    if model.count("/") != 1 or model.startswith(("/", ".")):
+    if not is_hub_name(model):
         return None
     found = try_to_load_from_cache(model, "config.json")
     return Path(found) if isinstance(found, str) else None

@@ -1,0 +1,35 @@
+"""Which roles a node may hold, by its resources and labels."""
+
+from typing import Any
+
+import pytest
+
+from actors.cluster.preflight import _roles
+from sppo_ray.config import load_config
+
+NODE = {"Resources": {"CPU": 8.0, "GPU": 1.0}, "Labels": {"pool": "h100-80gb", "market": "spot"}}
+
+
+def roles(selector: str, node: dict[str, Any] = NODE) -> list[str]:
+    return _roles(load_config(overrides=[f"generators.labels={{pool: '{selector}'}}"]), node)
+
+
+@pytest.mark.parametrize(
+    ("selector", "matches"),
+    [
+        ("h100-80gb", True),  # a value, though no identifier
+        ("a100-40gb", False),
+        ("!h100-80gb", False),
+        ("!a100-40gb", True),
+        ("in(a100-40gb,h100-80gb)", True),
+        ("in(a100-40gb,l4)", False),
+        ("!in(a100-40gb,l4)", True),
+    ],
+)
+def test_labels_are_matched_as_ray_matches_them(selector: str, matches: bool) -> None:
+    assert ("generators" in roles(selector)) == matches
+    assert "rankers" in roles(selector)  # has no labels
+
+
+def test_a_node_that_is_too_small_holds_no_role() -> None:
+    assert roles("h100-80gb", {"Resources": {}, "Labels": NODE["Labels"]}) == []

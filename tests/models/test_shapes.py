@@ -1,0 +1,80 @@
+"""Shapes against published sizes and by hand, and which names are the hub's."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sppo_ray.config import JudgeSettings
+from sppo_ray.errors import ConfigError
+from sppo_ray.judging import judge_kind
+from sppo_ray.models import NAMED, Shape, from_config, is_hub_name, model_shape
+from sppo_ray.playground import Playground
+
+# As the models' hub pages count their parameters.
+PUBLISHED = {
+    "google/gemma-2-9b-it": 9_241_705_984,
+    "google/gemma-2-27b-it": 27_227_128_320,
+    "mistralai/Mistral-7B-Instruct-v0.2": 7_241_732_096,
+    "meta-llama/Meta-Llama-3-8B-Instruct": 8_030_261_248,
+}
+LLAMA = {
+    "model_type": "llama",
+    "num_hidden_layers": 2,
+    "hidden_size": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "intermediate_size": 8,
+    "vocab_size": 10,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shapes_have_the_published_number_of_parameters(name: str) -> None:
+    assert NAMED[name].parameters == PUBLISHED[name]
+
+
+def test_pairrm_has_about_430_million() -> None:
+    assert NAMED["llm-blender/PairRM"].parameters == pytest.approx(0.43e9, rel=0.02)
+
+
+def test_a_shape_from_the_keys_of_a_llama() -> None:
+    found = from_config(LLAMA)
+    assert found == Shape(
+        layers=2, hidden=4, heads=2, kv_heads=1, head_dim=2, intermediate=8, vocabulary=10, context=64
+    )
+    # A layer: q and o 2 x 4 x 4, k and v 2 x 4 x 2, three of 4 x 8, norms 2 x 4 = 152; two of them, 2 x 40 and 4.
+    assert found.parameters == 388
+    # One matrix for embeddings and logits: 40 fewer.
+    assert from_config(LLAMA | {"tie_word_embeddings": True}).parameters == 348
+    # Gemma 2: tied, two more norms per layer, 2 x 2 x 4 numbers.
+    assert from_config(LLAMA | {"model_type": "gemma2"}).parameters == 348 + 16
+
+
+def test_a_config_on_this_machine_wins_over_the_table(playground: Playground) -> None:
+    found = model_shape(str(playground.policy), "policy.model")
+    assert replace(found, source="here") == NAMED["playground"]
+    folder, name = (JudgeSettings(model=model) for model in (str(playground.judge), "playground"))
+    assert judge_kind(folder).demand(16, 12).operations == judge_kind(name).demand(16, 12).operations > 0
+
+
+def test_an_unknown_model_is_named_with_its_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"policy\.model=nobody/nothing: its shape is unknown"):
+        model_shape("nobody/nothing", "policy.model")
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert model_shape(str(tmp_path), "policy.model").layers == 2
+
+
+@pytest.mark.parametrize(
+    "name, hub", [("google/gemma-2-9b-it", True), ("/models/gemma", False), ("gemma", False), ("a/b/c", False)]
+)
+def test_names_of_the_hub(name: str, hub: bool) -> None:
+    assert is_hub_name(name) is hub
+
+
+def test_a_folder_here_is_not_a_name_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/mine").mkdir(parents=True)
+    assert not is_hub_name("models/mine")
