@@ -4,9 +4,10 @@ In: a mapping. Out: a frozen `Config`, or pydantic's errors, which `reading` tur
 A key's docstring is its meaning in the configuration reference; units are part of it.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sppo_ray.loss import find_loss
 from sppo_ray.preference import Estimator
@@ -21,6 +22,17 @@ Labels = dict[str, str]
 
 # Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
 FREE = "may change on resume"
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
 
 MOST_CHATS = 32  # a generator has one thread for each
 
@@ -59,6 +71,10 @@ class PolicySettings(Section):
     """Prompt and response together, in tokens, as trained."""
     max_prompt_length: Positive = 512
     """Tokens of a prompt; a longer prompt keeps its end."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the chat template, such as `{enable_thinking: false}`; `chat_template` chooses one of several by name."""
+    thoughts: Pattern | None = None
+    """Regular expression of the thought in a response, which judges are not shown; from the tokenizer if not set."""
     trust_remote_code: Annotated[bool, FREE] = False
     """Run Python code that comes with the model."""
 
