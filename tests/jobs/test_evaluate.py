@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from actors import engines
-from jobs import evaluate, sppo
+from actors.cluster import connection
+from jobs import evaluate
 from sppo_ray import preparation
 from sppo_ray.config import load_config
 from sppo_ray.errors import StorageError
@@ -36,7 +37,7 @@ def test_output_that_cannot_be_written_is_said_before_anything_is_sampled(
 
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sppo, "connect", lambda: None)
+    monkeypatch.setattr(connection, "connect", lambda: "")
     monkeypatch.setattr(engines, "most_resources", dict)
     monkeypatch.setattr(preparation, "check_cluster", lambda config, resources: None)
     return SimpleNamespace(config=load_config(), ledger=SimpleNamespace(root=tmp_path))
