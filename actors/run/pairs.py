@@ -16,6 +16,7 @@ from sppo_ray.config import Config
 from sppo_ray.judging import filler, pair
 from sppo_ray.records import Pair, to_table
 from sppo_ray.run_folder import Ledger
+from sppo_ray.training.schedule import steps_per_epoch
 
 CALLS = 8  # shares that wait for their prompts or are read ahead
 
@@ -61,7 +62,7 @@ def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iteration: 
 
     With the order preserved, Ray deals such blocks to the workers in turn: batch n is rows n * batch_size and on.
     """
-    shares = steps_per_epoch(config, len(ledger.prompts(iteration))) * config.training.workers
+    shares = steps_per_epoch(config.training, len(ledger.prompts(iteration))) * config.training.workers
     # A block for each number, made here: `range` and `from_arrow` would wait for a CPU to be free.
     numbers = ray.data.from_items([{"number": number} for number in range(shares)], override_num_blocks=shares)
     dataset = numbers.map_batches(
@@ -76,11 +77,6 @@ def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iteration: 
     )
     dataset.set_name(f"iteration-{iteration}-train")
     return dataset
-
-
-def steps_per_epoch(config: Config, prompts: int) -> int:
-    """Optimizer steps in one pass over an iteration's pairs; the last batch is filled up with rows of weight 0."""
-    return -(-prompts // config.training.batch_size)
 
 
 def share_size(config: Config) -> int:

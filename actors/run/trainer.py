@@ -32,14 +32,14 @@ from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_pl
 from ray.util.state import list_placement_groups
 
 from actors.cluster.placement import trainer_scaling
-from actors.run.pairs import share_size, steps_per_epoch
+from actors.run.pairs import share_size
 from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.records import Pair, Snapshot, from_table
 from sppo_ray.reporting.cards import model_card
 from sppo_ray.run_folder import Ledger, files, local, remote, reporting
-
-CHECKPOINTS = "checkpoints"  # a folder of the run, while an iteration is trained
+from sppo_ray.training.memory import memory_remedy, out_of_memory
+from sppo_ray.training.schedule import iteration_steps
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Job:
 
     def steps(self, iteration: int) -> int:
         """Optimizer steps of an iteration."""
-        return self.config.training.epochs * steps_per_epoch(self.config, len(self.ledger.prompts(iteration)))
+        return iteration_steps(self.config.training, len(self.ledger.prompts(iteration)))
 
 
 def fit(job: Job, pairs: dict[int, Dataset]) -> None:
@@ -75,13 +75,15 @@ def fit(job: Job, pairs: dict[int, Dataset]) -> None:
             break
         except WorkerGroupError as error:
             rank, cause = next(iter(error.worker_failures.items()))
+            if out_of_memory(cause):  # as where Ray ended the process, because its node ran low
+                raise _no_memory(f"train worker {rank}", cause, job.config) from error
             raise RunFailed(f"train worker {rank}: {type(cause).__name__}: {cause}") from error
         except RayActorError:  # Ray Train's controller died, which nobody but us starts again
             if failures > job.config.training.max_failures:
                 raise
     if any(job.ledger.snapshot(iteration) is None for iteration in job.iterations):
         raise RunStopped  # the workers end early only where the coordinator told them to
-    files.remove(job.ledger.root / CHECKPOINTS)
+    files.remove(job.ledger.checkpoints)
 
 
 def _release_devices() -> None:
@@ -120,14 +122,14 @@ def _trainer(job: Job, pairs: dict[int, Dataset]) -> TorchTrainer:
 
 
 def _storage(ledger: Ledger) -> dict[str, Any]:
-    folder = ledger.root / CHECKPOINTS
+    folder = ledger.checkpoints
     if url := remote(folder):
         return {"storage_path": url.path, "storage_filesystem": PyFileSystem(FSSpecHandler(url.fs))}
     return {"storage_path": str(folder)}
 
 
 def work(settings: dict[str, Any]) -> None:
-    """One train worker. What a restart cannot mend (a `RunFailed`) ends the run; the rest Ray restarts."""
+    """One train worker. A `RunFailed` and a lack of memory end the run, for a restart would not help; Ray restarts the rest."""
     job: Job = settings["job"]
     try:
         for iteration in job.iterations:
@@ -138,17 +140,11 @@ def work(settings: dict[str, Any]) -> None:
     except RunFailed as error:
         ray.get(job.coordinator.fail.remote(error))
         raise
-    except RuntimeError as error:
-        if not _out_of_memory(error):
+    except Exception as error:
+        if not out_of_memory(error):
             raise
-        training = job.config.training
-        message = (
-            f"iteration {iteration}, train worker {ray.train.get_context().get_world_rank()}: out of memory: {error}\n"
-            f"Lower training.micro_batch_tokens ({training.micro_batch_tokens}) or policy.max_length, raise training.workers "
-            f"({training.workers}), or set training.gradient_checkpointing=true "
-            f"({str(training.gradient_checkpointing).lower()} now); the same command then continues the run"
-        )
-        ray.get(job.coordinator.fail.remote(RunFailed(message)))
+        where = f"iteration {iteration}, train worker {ray.train.get_context().get_world_rank()}"
+        ray.get(job.coordinator.fail.remote(_no_memory(where, error, job.config)))
         raise
 
 
@@ -156,8 +152,8 @@ def _first() -> bool:
     return bool(ray.train.get_context().get_world_rank() == 0)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+def _no_memory(where: str, error: BaseException, config: Config) -> RunFailed:
+    return RunFailed(f"{where}: out of memory: {error}\n{memory_remedy(config.training)}")
 
 
 def _train(job: Job, iteration: int) -> bool:
@@ -205,7 +201,7 @@ def _checkpoint(job: Job, policy: Any, iteration: int, log: list[dict[str, Any]]
     home = Path(ray.train.get_context().get_storage().experiment_fs_path)
     if _first():
         job.coordinator.saving.remote(True)
-    with reporting(job.ledger.root / CHECKPOINTS):
+    with reporting(job.ledger.checkpoints):
         if not remote(job.ledger.root):
             _write_checkpoint(policy, home / f"iter-{iteration}-step-{policy.steps_done}", iteration, log)
         else:

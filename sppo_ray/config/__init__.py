@@ -6,6 +6,7 @@ that names the key and the remedy.
 
 from sppo_ray.config.reading import load_config, recipe_names
 from sppo_ray.config.reference import reference
+from sppo_ray.config.resume import changes
 from sppo_ray.config.show import resolved
 from sppo_ray.config.tree import (
     MOST_CHATS,
@@ -14,6 +15,7 @@ from sppo_ray.config.tree import (
     PolicySettings,
     PoolSettings,
     PromptSource,
+    TrainingSettings,
 )
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "PolicySettings",
     "PoolSettings",
     "PromptSource",
+    "TrainingSettings",
+    "changes",
     "load_config",
     "recipe_names",
     "reference",

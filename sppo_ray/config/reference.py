@@ -1,6 +1,7 @@
 """The configuration reference, generated from the tree of settings.
 
-In: nothing but the tree. Out: Markdown with every key, its type, default and meaning; `docs/hooks.py` puts it on the site.
+In: nothing but the tree. Out: Markdown with every key, its type, default, meaning and whether it may change when a run is
+continued; `docs/hooks.py` puts it on the site.
 """
 
 import types
@@ -10,7 +11,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sppo_ray.config.tree import Config, Section
+from sppo_ray.config.tree import FREE, Config, Section
+
+HEADER = ["| key | type | default | may change on resume | meaning |", "|---|---|---|---|---|"]
 
 
 def reference() -> str:
@@ -18,32 +21,35 @@ def reference() -> str:
     return "\n\n".join(_sections(Config, ""))
 
 
-def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """The dotted path and the field of every key that holds a value."""
+def keys(
+    section: type[Section] = Config, prefix: str = "", free: bool = False
+) -> Iterator[tuple[str, FieldInfo, bool]]:
+    """The dotted path and the field of every key that holds a value, and whether it may change on resume."""
     for name, field in section.model_fields.items():
-        inner = _section_of(field)
+        inner, may_change = _section_of(field), free or FREE in field.metadata
         if inner is None:
-            yield prefix + name, field
+            yield prefix + name, field, may_change
         else:
-            yield from keys(inner, f"{prefix}{name}.")
+            yield from keys(inner, f"{prefix}{name}.", may_change)
 
 
-def _sections(section: type[Section], prefix: str) -> Iterator[str]:
+def _sections(section: type[Section], prefix: str, free: bool = False) -> Iterator[str]:
     title = f"## {prefix.rstrip('.') or 'Top level'}"
     meaning = (section.__doc__ or "").strip()
-    own = [(name, field) for name, field in section.model_fields.items() if _section_of(field) is None]
-    rows = [_row(prefix + name, field) for name, field in own]
+    fields = {name: (field, free or FREE in field.metadata) for name, field in section.model_fields.items()}
+    rows = [_row(prefix + name, *about) for name, about in fields.items() if _section_of(about[0]) is None]
     if rows:
-        yield "\n".join([title, "", meaning, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows])
-    for name, field in section.model_fields.items():
+        yield "\n".join([title, "", meaning, "", *HEADER, *rows])
+    for name, (field, may_change) in fields.items():
         inner = _section_of(field)
         if inner is not None:
-            yield from _sections(inner, f"{prefix}{name}.")
+            yield from _sections(inner, f"{prefix}{name}.", may_change)
 
 
-def _row(key: str, field: FieldInfo) -> str:
+def _row(key: str, field: FieldInfo, free: bool) -> str:
     default = "required" if field.default is PydanticUndefined else f"`{_value(field.default)}`"
-    cells = [f"`{key}`", _type(field.annotation), default, " ".join((field.description or "").split())]
+    meaning = " ".join((field.description or "").split())
+    cells = [f"`{key}`", _type(field.annotation), default, "yes" if free else "no", meaning]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -4,9 +4,10 @@ In: a mapping. Out: a frozen `Config`, or pydantic's errors, which `reading` tur
 A key's docstring is its meaning in the configuration reference; units are part of it.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sppo_ray.loss import find_loss
 from sppo_ray.preference import Estimator
@@ -18,6 +19,20 @@ NotNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Labels = dict[str, str]
+
+# Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
+FREE = "may change on resume"
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
 
 MOST_CHATS = 32  # a generator has one thread for each
 
@@ -56,7 +71,11 @@ class PolicySettings(Section):
     """Prompt and response together, in tokens, as trained."""
     max_prompt_length: Positive = 512
     """Tokens of a prompt; a longer prompt keeps its end."""
-    trust_remote_code: bool = False
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the chat template, such as `{enable_thinking: false}`; `chat_template` chooses one of several by name."""
+    thoughts: Pattern | None = None
+    """Regular expression of the thought in a response, which judges are not shown; from the tokenizer if not set."""
+    trust_remote_code: Annotated[bool, FREE] = False
     """Run Python code that comes with the model."""
 
 
@@ -71,9 +90,9 @@ class GenerationSettings(Section):
     """Nucleus sampling: probability mass of the tokens that are sampled from."""
     max_new_tokens: Positive = 2048
     """Longest response, in tokens."""
-    gpu_memory_utilization: PositiveShare = 0.9
+    gpu_memory_utilization: Annotated[PositiveShare, FREE] = 0.9
     """Share of a GPU's memory that a vLLM engine may use."""
-    tensor_parallel: Positive = 1
+    tensor_parallel: Annotated[Positive, FREE] = 1
     """GPUs per generator, over which vLLM splits the weights."""
 
 
@@ -92,7 +111,7 @@ class JudgeSettings(Section):
     """pairrm: tokens of the prompt that the judge reads."""
     candidate_max_length: Positive = 412
     """pairrm: tokens of each response that the judge reads; what a short prompt leaves free is added."""
-    batch_tokens: Positive = 32768
+    batch_tokens: Annotated[Positive, FREE] = 32768
     """pairrm: tokens per forward pass, padding included."""
 
 
@@ -113,29 +132,29 @@ class TrainingSettings(Section):
     """Gradient norm above which gradients are scaled down."""
     batch_size: Positive = 64
     """Pairs per optimizer step, over all workers."""
-    micro_batch_size: Positive = 8
+    micro_batch_size: Annotated[Positive, FREE] = 8
     """Most pairs per forward pass on one worker."""
-    micro_batch_tokens: Positive = 8192
+    micro_batch_tokens: Annotated[Positive, FREE] = 8192
     """Most tokens per forward pass on one worker, padding included."""
     epochs: Positive = 1
     """Passes over the pairs of an iteration."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: Annotated[bool, FREE] = True
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    reference: Literal["sampled", "recompute"] = "sampled"
+    reference: Annotated[Literal["sampled", "recompute"], FREE] = "sampled"
     """Where log pi_t comes from: recorded while sampling, or recomputed by the trainer before its first step."""
-    reference_tolerance: PositiveFloat = 3e-2
+    reference_tolerance: Annotated[PositiveFloat, FREE] = 3e-2
     """Mean difference between the sampler's and the trainer's log-probabilities, in nats per token, that stops the run."""
-    checkpoint_steps: Positive = 50
+    checkpoint_steps: Annotated[Positive, FREE] = 50
     """Optimizer steps between checkpoints, from which a restarted trainer continues."""
-    max_failures: NotNegative = 3
+    max_failures: Annotated[NotNegative, FREE] = 3
     """Trainer restarts per iteration before the run fails."""
-    workers: Positive = 8
+    workers: Annotated[Positive, FREE] = 8
     """Train workers, over which ZeRO-3 shards the policy."""
-    cpus: NotNegativeFloat = 1.0
+    cpus: Annotated[NotNegativeFloat, FREE] = 1.0
     """CPUs per worker."""
-    gpus: NotNegativeFloat = 1.0
+    gpus: Annotated[NotNegativeFloat, FREE] = 1.0
     """GPUs per worker; a fraction shares a GPU with an engine."""
-    labels: Labels = {}
+    labels: Annotated[Labels, FREE] = {}
     """Labels of the nodes that workers may run on, as Ray's label selectors write them."""
 
     @field_validator("loss")
@@ -220,17 +239,17 @@ class Config(Section):
     judge: JudgeSettings
     training: TrainingSettings
     evaluation: EvaluationSettings = EvaluationSettings()
-    placement: Literal["disaggregated", "colocated"] = "disaggregated"
+    placement: Annotated[Literal["disaggregated", "colocated"], FREE] = "disaggregated"
     """`disaggregated`: engines and trainer side by side, each on its own devices; `colocated`: in turn on the same ones."""
-    max_set_aside: Share = 0.01
+    max_set_aside: Annotated[Share, FREE] = 0.01
     """Share of an iteration's prompts that may fail on every engine before the run ends."""
-    generators: PoolSettings = PoolSettings()
+    generators: Annotated[PoolSettings, FREE] = PoolSettings()
     """The pool of vLLM engines."""
-    rankers: PoolSettings = PoolSettings()
+    rankers: Annotated[PoolSettings, FREE] = PoolSettings()
     """The pool of judges."""
-    storage: StorageSettings = StorageSettings()
-    gateway: GatewaySettings = GatewaySettings()
-    trackers: list[Tracker] = ["tensorboard"]
+    storage: Annotated[StorageSettings, FREE] = StorageSettings()
+    gateway: Annotated[GatewaySettings, FREE] = GatewaySettings()
+    trackers: Annotated[list[Tracker], FREE] = ["tensorboard"]
     """Experiment trackers that also receive the numbers of the run."""
 
     @property

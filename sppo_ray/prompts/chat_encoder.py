@@ -38,7 +38,7 @@ class ChatEncoder:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, template_kwargs: Mapping[str, Any] | None = None) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer: Any = tokenizer
         self._kwargs = dict(template_kwargs or {})
         self._template = self._checked_template()
         self._added: dict[int, AddedToken] = tokenizer.backend_tokenizer.get_added_tokens_decoder()
@@ -102,7 +102,7 @@ class ChatEncoder:
         except Exception as error:
             raise ModelError(
                 f"the chat template of {name} cannot be used ({one_line(error)}): correct it, or choose one of several "
-                "by name with policy.chat_template_kwargs={chat_template: NAME}"
+                "by its name with policy.chat_template_kwargs={chat_template: NAME}"
             ) from error
         for key in given.keys() - (variables - GIVEN) - ARGUMENTS:
             own = sorted(variables - GIVEN - set(self._tokenizer.special_tokens_map))

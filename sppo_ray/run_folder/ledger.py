@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from sppo_ray.config import Config
+from sppo_ray.config import Config, changes
 from sppo_ray.errors import DamagedFile, RunFolderError
 from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside, Snapshot, from_table, to_table
 from sppo_ray.run_folder import files
@@ -27,24 +27,6 @@ log = logging.getLogger(__name__)
 
 CANDIDATES, JUDGED = "candidates", "judged"  # of the training prompts
 HELD_OUT = "evaluation"  # the folder of an iteration's responses to the held-out prompts
-
-# What may differ between two submissions of one run: it changes how fast the numbers come, not what they are.
-FREE_KEYS = (
-    "placement",
-    "max_set_aside",
-    "generators",
-    "rankers",
-    "gateway",
-    "trackers",
-    "training.cpus",
-    "training.gpus",
-    "training.labels",
-    "training.micro_batch_size",
-    "training.micro_batch_tokens",
-    "training.checkpoint_steps",
-    "training.max_failures",
-    "storage",
-)
 
 
 @dataclass(frozen=True)
@@ -161,6 +143,11 @@ class Ledger:
 
     # The run
 
+    @property
+    def checkpoints(self) -> Path:
+        """Ray Train's folder, while an iteration is trained."""
+        return self.root / "checkpoints"
+
     def hold(self) -> AbstractContextManager[None]:
         """Keep the run folder for this process alone, and free of what dead writers left, until the context ends.
 
@@ -251,21 +238,36 @@ class Ledger:
     def claim(self, config: Config, about: dict[str, Any]) -> bool:
         """Write config.yaml into a new run folder, or check that it holds the same run. True if it is new.
 
-        Raises `RunFolderError` naming each key that differs and may not.
+        Keys that may change take their new values. Raises `RunFolderError` naming each key that differs and may not.
         """
         path = self.root / "config.yaml"
-        tree = config.model_dump(mode="json")
-        if path.exists():
-            changed = differences(yaml.safe_load(files.read_bytes(path))["config"], tree)
-            if changed:
+        new = not path.exists()
+        if not new:
+            changed = changes(self.config(), config)
+            if bound := [change for change in changed if not change.free]:
                 raise RunFolderError(
                     f"{self.root} holds a run made with another configuration:\n"
-                    + "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, old, new in changed)
-                    + "\nChoose another --run-dir, or ask for the same values."
+                    + "\n".join(f"  {change.key}: {change.old!r} there, {change.new!r} now" for change in bound)
+                    + "\nThese keys change the numbers of a run: keep their values, or choose another --run-dir."
                 )
-            return False
-        files.write_bytes(path, yaml.safe_dump({"config": tree, **about}, sort_keys=False).encode())
-        return True
+            if not changed:
+                return False
+            if any(change.key == "training.workers" for change in changed):
+                self._drop_checkpoints()
+            about = yaml.safe_load(files.read_bytes(path))
+            del about["config"]
+        content = {"config": config.model_dump(mode="json"), **about}
+        files.write_bytes(path, yaml.safe_dump(content, sort_keys=False).encode())
+        return new
+
+    def _drop_checkpoints(self) -> None:
+        """Remove the checkpoints of an iteration in training: ZeRO-3 loads them into as many workers as wrote them only."""
+        if self.checkpoints.exists():
+            log.warning(
+                "training.workers has changed, and another number of workers cannot load the checkpoint: "
+                "the open iteration is trained again from its first step; what was sampled and judged is kept"
+            )
+            files.remove(self.checkpoints)
 
 
 def _digest_of(path: Path) -> Path:
@@ -282,16 +284,3 @@ def _verified(path: Path) -> bytes:
     if digest[:64] != files.digest_bytes(data).encode():
         raise DamagedFile(f"{path} does not match its digest")
     return data
-
-
-def differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
-    """The keys of two configuration trees whose values differ and matter: (dotted key, old, new)."""
-    if key in FREE_KEYS or old == new:
-        return []
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            difference
-            for name in dict.fromkeys([*old, *new])
-            for difference in differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
-        ]
-    return [(key, old, new)]

@@ -5,7 +5,6 @@ Runs on every worker of an initialised process group. The one module that touche
 """
 
 import gc
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from sppo_ray.records import Pair, StepNumbers
 from sppo_ray.training.batching import FILLER, Batch, Row, collate, micro_batches, rows
 from sppo_ray.training.logprobs import Scorer
 from sppo_ray.training.optimizer import find_optimizer
+from sppo_ray.training.schedule import warmup_steps
 
 # DeepSpeed calls collectives by names that torch has renamed: nothing that a user could mend.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -56,7 +56,7 @@ class TrainablePolicy:
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         network.train()  # checkpointing needs it; the named models have no dropout
         optimizer = find_optimizer(config.training.optimizer).build(network.parameters(), config.training.learning_rate)
-        warmup = math.ceil(config.training.warmup_ratio * steps)
+        warmup = warmup_steps(config.training, steps)
         # DeepSpeed imports its Muon optimizer to learn that ours is another one, and that import loads torch's compiler.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
         self._engine, *_ = deepspeed.initialize(

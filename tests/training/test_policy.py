@@ -1,7 +1,6 @@
 """One ZeRO-3 step on two workers is one plain PyTorch step; publishing gives the trained weights back."""
 
 import gc
-import math
 import os
 from pathlib import Path
 
@@ -80,7 +79,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def plain_steps(model: Path, config: Config, count: int) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+def plain_steps(
+    model: Path, config: Config, count: int, warmup: int = 1
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """The same steps in one process with PyTorch alone: every response on its own, no padding, no sharding."""
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
     rate = config.training.learning_rate
@@ -88,7 +89,7 @@ def plain_steps(model: Path, config: Config, count: int) -> tuple[dict[str, torc
         optimizer: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.0)
     else:
         optimizer = torch.optim.RMSprop(network.parameters(), lr=rate, alpha=0.99, eps=1e-8)
-    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(0.1 * STEPS), STEPS)
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, STEPS if warmup else 1)
     numbers = []
     for _ in range(count):
         loss = torch.zeros(())
@@ -138,6 +139,11 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
             torch.save({"weights": weights, "numbers": numbers, "own": own}, Path(out) / f"{case}.pt")
         policy.close()
         left.append(held_bytes())
+    policy = TrainablePolicy(configuration("untied head"), f"{models}/llama", 1, torch.device("cpu"))
+    numbers = [policy.step(share).row()]
+    weights = dict(policy.gather())
+    torch.save({"weights": weights, "numbers": numbers}, Path(out) / f"one step, {rank}.pt")
+    policy.close()
     if rank == 0:
         torch.save(left, Path(out) / "left.pt")
 
@@ -166,6 +172,22 @@ def test_a_closed_policy_leaves_its_memory_to_the_next(models: Path, two_workers
     assert second - first < 0.2 * weights and all(after - restored < 0.2 * weights for after in rest)
 
 
+def assert_same_weights(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert set(found) == set(expected)
+    for name, tensor in found.items():
+        want = expected[name].detach()
+        assert (tensor - want).norm() <= 1e-5 * want.norm(), name
+
+
+def test_an_iteration_of_one_step_changes_the_weights(models: Path, two_workers: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(models / "llama").state_dict()
+    expected, plain = plain_steps(models / "llama", configuration("untied head"), count=1, warmup=0)
+    result = torch.load(two_workers / "one step, 0.pt", weights_only=False)
+    assert result["numbers"][0]["learning_rate"] == plain[0]["learning_rate"] == 1e-4
+    assert_same_weights(result["weights"], expected)
+    assert not any(tensor.equal(base[name]) for name, tensor in result["weights"].items())
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_zero_steps_on_two_workers_are_plain_steps(models: Path, two_workers: Path, case: str) -> None:
     expected, plain = plain_steps(models / CASES[case][0], configuration(case), count=2)
@@ -176,10 +198,7 @@ def test_zero_steps_on_two_workers_are_plain_steps(models: Path, two_workers: Pa
         assert row["loss"] == pytest.approx(want["loss"], rel=1e-5)
         assert row["gradient_norm"] == pytest.approx(want["gradient_norm"], rel=1e-5)
         assert row["learning_rate"] == pytest.approx(want["learning_rate"], rel=1e-9)
-    assert set(result["weights"]) == set(expected)
-    for name, tensor in result["weights"].items():
-        want_tensor = expected[name].detach()
-        assert (tensor - want_tensor).norm() <= 1e-5 * want_tensor.norm(), name
+    assert_same_weights(result["weights"], expected)
 
 
 @pytest.mark.parametrize("case", ["a pair a pass", "untied head"])
