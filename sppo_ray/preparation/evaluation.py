@@ -5,7 +5,7 @@ Out: a `EvaluationSetup` and its `EvaluatedModel`s, with every fault of the inpu
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,10 @@ def held_out_prompts(config: Config) -> list[SourcePrompt]:
     """The held-out prompts of a configuration, those that a run with it evaluates on."""
     apart, count = config.evaluation.prompts, config.evaluation.held_out
     if apart is not None:
-        return read_prompts(apart, seed=config.seed).prompts
+        found = read_prompts(apart, seed=config.seed)
+        _say([f"{found.duplicates} duplicate prompts dropped"] if found.duplicates else [])
+        _say(f"left out: {row}" for row in found.skipped)
+        return found.prompts
     if not count:
         raise PromptError("there are no held-out prompts: give a file with --prompts, or set evaluation.held_out")
     return iteration_prompts(config.prompts, config.iterations, config.seed, held_out=count).held_out
@@ -122,6 +125,8 @@ def evaluated_model(
     encoded = chat_template.encode(
         tokenizer, prompts, max_prompt_length=limit, context=context if cut else None, skip_bad=cut
     )
+    _say(f"{name}, left out: {row}" for row in encoded.skipped)
+    _say([f"{name}: {encoded.truncated} prompts keep only their last {limit} tokens"] if encoded.truncated else [])
     longest = max((len(prompt.token_ids) for prompt in encoded.prompts), default=1)
     policy = policy.model_copy(update={"max_prompt_length": longest})
     return EvaluatedModel(
@@ -131,3 +136,8 @@ def evaluated_model(
         chat_template.stop_token_ids(tokenizer, eos),
         encoded.prompts,
     )
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
