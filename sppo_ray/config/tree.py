@@ -4,41 +4,34 @@ In: a mapping. Out: a frozen `Config`, or pydantic's errors, which `reading` tur
 A key's docstring is its meaning in the configuration reference; units are part of it.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from sppo_ray.config.values import (
+    Labels,
+    NotNegative,
+    NotNegativeFloat,
+    Pattern,
+    Positive,
+    PositiveFloat,
+    PositiveShare,
+    Seed,
+    Share,
+)
 from sppo_ray.loss import find_loss
 from sppo_ray.preference import Estimator
 
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
-NotNegativeFloat = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
-Labels = dict[str, str]
-
 # Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
 FREE = "may change on resume"
-
-
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"no regular expression: {error}") from None
-    return text
-
-
-Pattern = Annotated[str, AfterValidator(_pattern)]
 
 MOST_CHATS = 32  # a generator has one thread for each
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 class PromptSource(Section):
@@ -227,7 +220,7 @@ class Config(Section):
 
     recipe: str
     """Name of the recipe, for reports and model cards."""
-    seed: int = 42
+    seed: Seed = 42
     """Seed of shuffling, sampling and bootstrap intervals."""
     iterations: Positive = 3
     """Iterations; after each the new policy becomes sampler and reference."""
