@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sppo_ray.errors import PromptError
-from sppo_ray.prompts import BadRow, parse_messages, parse_row
+from sppo_ray.prompts import BadRow, parse_row
+from sppo_ray.prompts.messages import parse_messages
 from tests.prompts.tables import read, texts, turns, write
 
 
