@@ -45,7 +45,10 @@ class PromptReport:
 
 @dataclass(frozen=True)
 class Preparation:
-    """A run that is ready to start. config has real paths; prompts[0] are the held-out ones, prompts[t] those of iteration t."""
+    """A run that is ready to start. config has real paths; prompts[0] are the held-out ones, prompts[t] those of iteration t.
+
+    first: the first prompt of iteration 1, as text.
+    """
 
     config: Config
     base: Snapshot
@@ -53,6 +56,7 @@ class Preparation:
     prompts: list[list[Prompt]]
     rule: Rule | None
     prompt_report: PromptReport = field(default_factory=PromptReport)
+    first: SourcePrompt | None = None
 
 
 def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
@@ -105,7 +109,8 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         say(note)
     each = ", ".join(str(len(part)) for part in prompts[1:])
     say(f"prompts of each iteration: {each}; held out: {len(prompts[0])}")
-    return Preparation(config, Snapshot(0, config.policy.model), model.stop_token_ids, prompts, rule, report)
+    first = next(prompt for prompt in texts[1] if prompt.prompt_id == prompts[1][0].prompt_id)
+    return Preparation(config, Snapshot(0, config.policy.model), model.stop_token_ids, prompts, rule, report, first)
 
 
 def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config, Rule | None]:
