@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
-from jinja2 import TemplateError
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.placement import here
 from actors.service.metrics import RunMetrics
 from sppo_ray.config import Config
-from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, PromptError, SppoError
+from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, SppoError
 from sppo_ray.evaluation import best_of
 from sppo_ray.records import ChatRequest, Message, TokenDelta
 from sppo_ray.reporting import RunStatus
@@ -72,10 +71,7 @@ class ClusterRun:
         async with self._loading:
             if self._encoder is None:  # loaded for the first request: until then the run's own processes start
                 self._encoder = await asyncio.to_thread(_load_encoder, self.config)
-        try:
-            return self._encoder.ids(messages)
-        except TemplateError as error:
-            raise PromptError(f"the policy's chat template refuses the conversation: {error}") from None
+        return self._encoder.ids(messages)
 
     async def chat(self, ask: ChatRequest) -> AsyncGenerator[TokenDelta]:
         begun = False
@@ -119,7 +115,8 @@ class ClusterRun:
 def _load_encoder(config: Config) -> "ChatEncoder":
     from sppo_ray.prompts.chat_template import ChatEncoder, load_tokenizer  # Transformers
 
-    return ChatEncoder(load_tokenizer(config.policy.model, config.policy.trust_remote_code))
+    policy = config.policy
+    return ChatEncoder(load_tokenizer(policy.model, policy.trust_remote_code), policy.chat_template_kwargs)
 
 
 async def _asked(call: Awaitable[T]) -> T:

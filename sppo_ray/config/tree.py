@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sppo_ray.config.kinds import (
+from sppo_ray.config.values import (
     FREE,
     Labels,
     NotNegative,
@@ -17,6 +17,7 @@ from sppo_ray.config.kinds import (
     Positive,
     PositiveFloat,
     PositiveShare,
+    Seed,
     Share,
 )
 from sppo_ray.loss import find_loss
@@ -26,7 +27,9 @@ MOST_CHATS = 32  # a generator has one thread for each
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 class PromptSource(Section):
@@ -215,7 +218,7 @@ class Config(Section):
 
     recipe: str
     """Name of the recipe, for reports and model cards."""
-    seed: int = 42
+    seed: Seed = 42
     """Seed of shuffling, sampling and bootstrap intervals."""
     iterations: Positive = 3
     """Iterations; after each the new policy becomes sampler and reference."""
