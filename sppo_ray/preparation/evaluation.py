@@ -122,10 +122,11 @@ def evaluated_model(
             f"{snapshot.uri} holds {model.context} tokens, generation.max_new_tokens is "
             f"{config.generation.max_new_tokens}: too few are left for prompts; lower it"
         )
+    limit = model.settings.max_prompt_length if cut else room
     encoded = chat_template.encode(
         model.tokenizer,
         prompts,
-        max_prompt_length=model.settings.max_prompt_length if cut else room,
+        max_prompt_length=limit,
         context=model.context if cut else None,
         skip_bad=cut,
         template_kwargs=model.settings.chat_template_kwargs,
