@@ -122,7 +122,7 @@ def stop(head: subprocess.Popen[bytes]) -> None:
 
 
 def free_port(wanted: int = 0) -> int:
-    """The wanted port if it is free, else any."""
+    """The wanted port if it is free, else any free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

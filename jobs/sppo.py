@@ -24,6 +24,7 @@ from actors.engines import most_resources, start_pools
 from actors.run.coordinator import start_coordinator
 from actors.service.gateway import reserve_port, start_gateway
 from actors.service.metrics import provision_dashboard
+from jobs import check
 from jobs.command_line import add_configuration, configuration, show_any_text
 from sppo_ray.config import Config
 from sppo_ray.errors import RunStopped, SppoError, StorageError, UserError
@@ -39,16 +40,19 @@ KILL_SECONDS = 0.5  # until the processes of the killed actors are gone, too, an
 
 
 def main(arguments: list[str] | None = None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    if "--check" in words:
+        return check.main([word for word in words if word != "--check"])
     show_any_text()
     with ExitStack() as held:
         try:
-            return job(arguments, held)
+            return job(words, held)
         except StorageError as error:
             print(f"the run failed: {error}", file=sys.stderr)
             return 1
 
 
-def job(arguments: list[str] | None, held: ExitStack) -> int:
+def job(arguments: list[str], held: ExitStack) -> int:
     """The whole run, its folder held until the end; returns the exit status."""
     try:
         config, root = parse(arguments)
@@ -87,12 +91,15 @@ def job(arguments: list[str] | None, held: ExitStack) -> int:
     return 0
 
 
-def parse(arguments: list[str] | None) -> tuple[Config, Path]:
+def parse(arguments: list[str]) -> tuple[Config, Path]:
     """The configuration and the run folder that the command line asks for."""
     parser = argparse.ArgumentParser(prog="sppo-ray run", description="Run SPPO self-play, or continue a run.")
     add_configuration(parser)
     parser.add_argument(
         "--run-dir", metavar="DIR", help="the run folder, a path or an fsspec URI; an existing one is continued"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="the same as `sppo-ray check`: check the input, start nothing"
     )
     given = parser.parse_intermixed_args(arguments)
     config = configuration(given)

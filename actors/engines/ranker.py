@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from actors.cluster.placement import role_options
 from actors.engines.engine import EngineActor
 from sppo_ray.config import Config
-from sppo_ray.judging import judged_rows
+from sppo_ray.judging import answer, answers, judged_rows
 from sppo_ray.records import Candidates, Judged, SetAside
 from sppo_ray.run_folder import Ledger
 
@@ -28,6 +28,7 @@ class RankerActor(EngineActor):
     def __init__(self, name: str, build: "Callable[[], Judge]", ledger: Ledger, config: Config) -> None:
         super().__init__(name, build, ledger)
         self._config = config.judge
+        self._thoughts = config.policy.thoughts
 
     def ready(self) -> tuple[int, None]:
         """Start the engine and return its process id. A judge holds no snapshot."""
@@ -39,7 +40,7 @@ class RankerActor(EngineActor):
 
         Returns the prompts that are set aside, which the ledger names, too.
         """
-        rows = self._ledger.read(Candidates, candidates)
+        rows = answers(self._ledger.read(Candidates, candidates), self._thoughts)
         texts = [row.prompt for row in rows], [row.responses for row in rows]
         comparisons, truncated = self._engine.compare(*texts), self._engine.truncated(*texts)
         found, unusable = judged_rows(rows, comparisons, truncated, self._config)
@@ -50,7 +51,8 @@ class RankerActor(EngineActor):
 
     def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """The judge's comparison logits (N, K, K) for N prompts with K candidates each."""
-        logits: NDArray[np.float32] = self._engine.compare(prompts, candidates)
+        shown = [[answer(text, self._thoughts) for text in texts] for texts in candidates]
+        logits: NDArray[np.float32] = self._engine.compare(prompts, shown)
         return logits
 
 

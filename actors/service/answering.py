@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from actors.engines import start_generators, start_rankers
 from sppo_ray.config import Config
+from sppo_ray.judging import answers
 from sppo_ray.preparation.evaluation import EvaluatedModel
 from sppo_ray.records import Candidates
 from sppo_ray.run_folder import Ledger
@@ -40,7 +41,7 @@ def sample(evaluated_model: EvaluatedModel, responses: int, scratch: Path) -> li
     ]
     _gather(calls, f"{evaluated_model.name} answers", config.block, len(evaluated_model.prompts))
     ray.kill(generators)  # and with it its engines, which would take the place of the next model's
-    return [row for path in paths for row in ledger.read(Candidates, path)]
+    return answers([row for path in paths for row in ledger.read(Candidates, path)], config.policy.thoughts)
 
 
 def compare(

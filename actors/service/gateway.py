@@ -1,6 +1,6 @@
 """The service of a run as an actor beside the coordinator: HTTP API, page and chat, and the run's metrics.
 
-In: requests of people. Out: calls to coordinator and pools. The run does not notice when it dies; it comes back as it was.
+In: requests of people. Out: calls to coordinator and pools. The run does not depend on it; Ray restarts it with its state.
 """
 
 import asyncio
@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
-from jinja2 import TemplateError
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.cluster.placement import here
 from actors.service.metrics import RunMetrics
 from sppo_ray.config import Config
-from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, PromptError, SppoError
+from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, SppoError
 from sppo_ray.evaluation import best_of
 from sppo_ray.records import ChatRequest, Message, TokenDelta
 from sppo_ray.reporting import RunStatus
@@ -31,14 +30,14 @@ if TYPE_CHECKING:
     from sppo_ray.prompts.chat_template import ChatEncoder
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 15.0  # for an answer of coordinator or pool, which may be restarting
-TRIES, RETRY_SECONDS = 30, 0.5  # for a member that serves
-METRICS_SECONDS = 5.0  # a gauge that is not set vanishes after some 20
+PATIENCE_SECONDS = 15.0  # for coordinator or pool, which may be restarting, to answer
+TRIES, RETRY_SECONDS = 30, 0.5  # to find a member that serves
+METRICS_SECONDS = 5.0  # a gauge that is not set again vanishes after about 20
 
 
 @dataclass
 class ClusterRun:
-    """The run, as the service sees it (`sppo_ray.web.protocol.Run`)."""
+    """The run behind the service (`sppo_ray.web.protocol.Run`)."""
 
     config: Config
     ledger: Ledger
@@ -49,7 +48,7 @@ class ClusterRun:
 
     async def status(self) -> RunStatus:
         status: RunStatus = await _asked(self.coordinator.status.remote())
-        # The coordinator looks at the pools once a second: not often enough for who has just changed one.
+        # The coordinator reads the pools once per second, too late for a person who has just changed one.
         names = list(self.pools)
         status.pools = dict(
             zip(names, await asyncio.gather(*(_asked(self.pools[name].status.remote()) for name in names)), strict=True)
@@ -70,12 +69,9 @@ class ClusterRun:
 
     async def encode(self, messages: Sequence[Message]) -> list[int]:
         async with self._loading:
-            if self._encoder is None:  # until somebody asks: the run's own processes start meanwhile
+            if self._encoder is None:  # loaded for the first request: until then the run's own processes start
                 self._encoder = await asyncio.to_thread(_load_encoder, self.config)
-        try:
-            return self._encoder.ids(messages)
-        except TemplateError as error:
-            raise PromptError(f"the policy's chat template refuses the conversation: {error}") from None
+        return self._encoder.ids(messages)
 
     async def chat(self, ask: ChatRequest) -> AsyncGenerator[TokenDelta]:
         begun = False
@@ -92,17 +88,17 @@ class ClusterRun:
                     break
             finally:
                 member.abort.remote(name)
-            await asyncio.sleep(RETRY_SECONDS)  # then from another member, or from this one when it is back
-        raise Unavailable("the engine that was to answer died")
+            await asyncio.sleep(RETRY_SECONDS)  # then another member, or this one after its restart
+        raise Unavailable("the engine died while it answered")
 
     async def best(self, prompt: str, answers: Sequence[str]) -> int:
-        # Not through the pool's queue: that stands while the run is paused.
+        # Not through the pool's queue, which stops while the run is paused.
         member = await self._member("rankers")
         logits = await _asked(member.compare.remote([prompt], [list(answers)]))
         return int(best_of(logits, self.config.judge)[0])
 
     async def _member(self, pool: str) -> Any:
-        """A member that serves. One that loads the next policy is waited for; one that sleeps is not."""
+        """A member that serves. Waits while it loads the next policy, not while it sleeps."""
         for _ in range(TRIES):
             try:
                 _, member = await _asked(self.pools[pool].member.remote())
@@ -113,17 +109,18 @@ class ClusterRun:
             if any(member.state == "asleep" for member in status.members):
                 break
             await asyncio.sleep(RETRY_SECONDS)
-        raise Unavailable(f"{refusal}: it starts, or sleeps while the policy trains")
+        raise Unavailable(f"{refusal}: it is starting, or sleeps while the policy trains")
 
 
 def _load_encoder(config: Config) -> "ChatEncoder":
     from sppo_ray.prompts.chat_template import ChatEncoder, load_tokenizer  # Transformers
 
-    return ChatEncoder(load_tokenizer(config.policy.model, config.policy.trust_remote_code))
+    policy = config.policy
+    return ChatEncoder(load_tokenizer(policy.model, policy.trust_remote_code), policy.chat_template_kwargs)
 
 
 async def _asked(call: Awaitable[T]) -> T:
-    """The answer of an actor; its own errors as they are."""
+    """The answer of an actor call; raises the actor's own errors unwrapped."""
     try:
         return await asyncio.wait_for(call, PATIENCE_SECONDS)
     except RayTaskError as error:
@@ -131,12 +128,12 @@ async def _asked(call: Awaitable[T]) -> T:
             raise error.cause from None
         raise
     except (RayActorError, TimeoutError):
-        raise Unavailable("the run does not answer at the moment: a part of it restarts") from None
+        raise Unavailable("the run does not answer at the moment: a part of it is restarting") from None
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class Gateway:
-    """token: never logged; Ray shows no arguments of constructors."""
+    """token: never logged; Ray does not show constructor arguments."""
 
     def __init__(self, config: Config, ledger: Ledger, token: str, port: int) -> None:
         self._config, self._ledger = config, ledger
@@ -148,7 +145,7 @@ class Gateway:
         return f"Gateway({self._ledger.root.name})"
 
     async def serve(self, coordinator: Any, generators: Any, rankers: Any) -> None:
-        """Answer requests until `close`. Ray repeats this call when the actor was killed and is back."""
+        """Answer requests until `close`. Ray repeats this call after it has restarted a killed actor."""
         run = ClusterRun(self._config, self._ledger, coordinator, {"generators": generators, "rankers": rankers})
         settings = self._config.gateway
         self._server = http_server(create_app(run, self._token, settings.chats))
@@ -158,15 +155,15 @@ class Gateway:
         publishing.cancel()
         self._closed.set()
         for ended in done:
-            ended.result()  # what went wrong, for Ray to show
+            ended.result()  # raises what went wrong, for Ray to show
 
     async def answering(self) -> None:
-        """Return as soon as requests are answered."""
+        """Return as soon as the service accepts requests."""
         while self._server is None or not self._server.started:
             await asyncio.sleep(0.1)
 
     async def close(self) -> None:
-        """Answer nobody any more, and have `serve` return."""
+        """Stop answering, and let `serve` return."""
         if self._server is not None:
             self._server.should_exit = True
             await self._closed.wait()
@@ -177,14 +174,14 @@ async def _publish(metrics: RunMetrics, run: ClusterRun) -> None:
         try:
             status = await run.status()
         except Unavailable:
-            pass  # the gauges vanish, as they should
+            pass  # the gauges vanish, as they should without a status
         else:
             await asyncio.to_thread(metrics.show, status)
         await asyncio.sleep(METRICS_SECONDS)
 
 
 def reserve_port(config: Config) -> int:
-    """The port of the service on this machine. Raises `ConfigError` where it cannot be had."""
+    """The port of the service on this machine. Raises `ConfigError` if it is not available."""
     try:
         with bind(config.gateway.host, config.gateway.port) as bound:
             return int(bound.getsockname()[1])
@@ -196,7 +193,7 @@ def reserve_port(config: Config) -> int:
 
 
 def start_gateway(config: Config, ledger: Ledger, port: int, *run: Any) -> tuple[Any, Address]:
-    """The gateway of a run (coordinator, generators, rankers) on this node, and where it is about to answer."""
+    """Start the gateway of a run (coordinator, generators, rankers) on this node; returns it and its address."""
     token = secrets.token_urlsafe(32)
     gateway = Gateway.options(label_selector=here()).remote(config, ledger, token, port)
     gateway.serve.remote(*run)

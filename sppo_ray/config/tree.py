@@ -4,29 +4,32 @@ In: a mapping. Out: a frozen `Config`, or pydantic's errors, which `reading` tur
 A key's docstring is its meaning in the configuration reference; units are part of it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from sppo_ray.config.values import (
+    FREE,
+    Labels,
+    NotNegative,
+    NotNegativeFloat,
+    Pattern,
+    Positive,
+    PositiveFloat,
+    PositiveShare,
+    Seed,
+    Share,
+)
 from sppo_ray.loss import find_loss
 from sppo_ray.preference import Estimator
-
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
-NotNegativeFloat = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
-Labels = dict[str, str]
-
-# Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
-FREE = "may change on resume"
 
 MOST_CHATS = 32  # a generator has one thread for each
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 class PromptSource(Section):
@@ -59,6 +62,10 @@ class PolicySettings(Section):
     """Prompt and response together, in tokens, as trained."""
     max_prompt_length: Positive = 512
     """Tokens of a prompt; a longer prompt keeps its end."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the chat template, such as `{enable_thinking: false}`; `chat_template` chooses one of several by name."""
+    thoughts: Pattern | None = None
+    """Regular expression of the thought in a response, which judges are not shown; from the tokenizer if not set."""
     trust_remote_code: Annotated[bool, FREE] = False
     """Run Python code that comes with the model."""
 
@@ -211,7 +218,7 @@ class Config(Section):
 
     recipe: str
     """Name of the recipe, for reports and model cards."""
-    seed: int = 42
+    seed: Seed = 42
     """Seed of shuffling, sampling and bootstrap intervals."""
     iterations: Positive = 3
     """Iterations; after each the new policy becomes sampler and reference."""

@@ -8,12 +8,15 @@ from sppo_ray.judging.judge import Demand, Judge, JudgeKind
 from sppo_ray.judging.pairrm import PairRM
 from sppo_ray.judging.pairs import cut_pair, filler, judged_rows, pair
 from sppo_ray.judging.registry import judge_kind, load_judge
+from sppo_ray.judging.thoughts import answer, answers
 
 __all__ = [
     "Demand",
     "Judge",
     "JudgeKind",
     "PairRM",
+    "answer",
+    "answers",
     "cut_pair",
     "filler",
     "judge_kind",

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from sppo_ray.errors import ConfigError
+from sppo_ray.errors import ConfigError, one_line
 from sppo_ray.models.names import is_hub_name
 
 
@@ -77,6 +77,17 @@ NAMED = {
 }
 
 
+NEEDED = {
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+}
+
+
 @cache
 def model_shape(model: str, key: str, file: Path | None = None) -> Shape:
     """The shape of a model: from its own config.json where that is on this machine, else from the table.
@@ -103,7 +114,9 @@ def _cached(model: str) -> Path | None:
 
 
 def from_config(config: dict[str, Any]) -> Shape:
-    """A shape from the keys of a Hugging Face config.json."""
+    """A shape from the keys of a Hugging Face config.json; of a model with parts for images, of its language model."""
+    if "text_config" in config or not config.keys() >= NEEDED:
+        config = _completed(config)
     heads, hidden, kind = config["num_attention_heads"], config["hidden_size"], config["model_type"]
     encoder = kind.startswith("deberta")
     return Shape(
@@ -117,6 +130,17 @@ def from_config(config: dict[str, Any]) -> Shape:
         context=config["max_position_embeddings"],
         tied=encoder or config.get("tie_word_embeddings", kind.startswith("gemma")),
         gated=not encoder,
-        norms=4 if kind.startswith("gemma2") else 2,
+        norms=4 if kind.startswith(("gemma2", "gemma3")) else 2,
         capped=config.get("attn_logit_softcapping") is not None,
     )
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of the language model's part with the defaults of its class: a config.json may leave them out."""
+    from transformers import AutoConfig
+
+    try:
+        text = AutoConfig.for_model(**config).get_text_config()
+        return text.to_dict() | {key: getattr(text, key) for key in NEEDED}
+    except Exception as error:
+        raise ConfigError(f"the shape of a {config.get('model_type')} model is unknown ({one_line(error)})") from error

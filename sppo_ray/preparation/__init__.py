@@ -4,6 +4,16 @@ In: the configuration. Out: encoded prompts, the base model as a snapshot; or a 
 `node` is what each node checks of itself, `evaluation` prepares models that are asked outside a run.
 """
 
-from sppo_ray.preparation.run import Preparation, about, check_cluster, prepare, store_prompts, versions
+from sppo_ray.preparation.run import Preparation, PromptReport, about, check_cluster, prepare, store_prompts, versions
 
-__all__ = ["Preparation", "about", "check_cluster", "evaluation", "node", "prepare", "store_prompts", "versions"]
+__all__ = [
+    "Preparation",
+    "PromptReport",
+    "about",
+    "check_cluster",
+    "evaluation",
+    "node",
+    "prepare",
+    "store_prompts",
+    "versions",
+]

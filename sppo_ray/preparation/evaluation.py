@@ -5,16 +5,17 @@ Out: a `EvaluationSetup` and its `EvaluatedModel`s, with every fault of the inpu
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sppo_ray.config import Config, load_config
 from sppo_ray.errors import ConfigError, ModelError, PromptError, RunFolderError
 from sppo_ray.evaluation import Rule
-from sppo_ray.judging import judge_kind
+from sppo_ray.judging import answers, judge_kind
 from sppo_ray.models import is_hub_name
-from sppo_ray.preparation.run import model_facts, resolve
+from sppo_ray.preparation.base_model import read_model
+from sppo_ray.preparation.run import absolute, resolve
 from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger, local, location
@@ -63,10 +64,12 @@ def stored_answers(setup: EvaluationSetup, name: str, responses: int) -> list[Ca
     """The answers that a run's snapshot gave to its held-out prompts, where the run has them all."""
     if not setup.stored or setup.ledger is None or not (name == "base" or name.isdecimal()):
         return None
-    find_snapshot(name, setup)
+    snapshot = find_snapshot(name, setup)
     rows = setup.ledger.held_out(0 if name == "base" else int(name))
-    complete = len(rows) == len(setup.ledger.prompts(0))
-    return rows if rows and complete and len(rows[0].responses) == responses else None
+    if not rows or len(rows) != len(setup.ledger.prompts(0)) or len(rows[0].responses) != responses:
+        return None
+    model = local(snapshot).uri
+    return answers(rows, read_model(setup.config.policy.model_copy(update={"model": model})).settings.thoughts)
 
 
 def find_snapshot(name: str, setup: EvaluationSetup) -> Snapshot:
@@ -84,16 +87,19 @@ def find_snapshot(name: str, setup: EvaluationSetup) -> Snapshot:
                 f"{ledger.root} has no policy of iteration {name}; it has those of {', '.join(published) or 'none'}"
             )
         return snapshot
-    if not Path(name).is_dir() and not is_hub_name(name):
+    if not Path(name).expanduser().is_dir() and not is_hub_name(name):
         raise ModelError(f"{name}: no such model: give `base`, the number of an iteration, or a model's folder")
-    return Snapshot(0, name)
+    return Snapshot(0, absolute(name))
 
 
 def held_out_prompts(config: Config) -> list[SourcePrompt]:
     """The held-out prompts of a configuration, those that a run with it evaluates on."""
     apart, count = config.evaluation.prompts, config.evaluation.held_out
     if apart is not None:
-        return read_prompts(apart, seed=config.seed).prompts
+        found = read_prompts(apart, seed=config.seed)
+        _say([f"{found.duplicates} duplicate prompts dropped"] if found.duplicates else [])
+        _say(f"left out: {row}" for row in found.skipped)
+        return found.prompts
     if not count:
         raise PromptError("there are no held-out prompts: give a file with --prompts, or set evaluation.held_out")
     return iteration_prompts(config.prompts, config.iterations, config.seed, held_out=count).held_out
@@ -109,25 +115,31 @@ def evaluated_model(
     """
     config = setup.config
     snapshot = local(find_snapshot(name, setup))
-    policy = config.policy.model_copy(update={"model": snapshot.uri})
-    tokenizer = chat_template.load_tokenizer(policy.model, policy.trust_remote_code)
-    context, eos = model_facts(policy)
-    room = context - config.generation.max_new_tokens
-    if room < (policy.max_prompt_length if cut else 1):
+    model = read_model(config.policy.model_copy(update={"model": snapshot.uri}))
+    room = model.context - config.generation.max_new_tokens
+    if room < (model.settings.max_prompt_length if cut else 1):
         raise ConfigError(
-            f"{snapshot.uri} holds {context} tokens, generation.max_new_tokens is {config.generation.max_new_tokens}: "
-            "too few are left for prompts; lower it"
+            f"{snapshot.uri} holds {model.context} tokens, generation.max_new_tokens is "
+            f"{config.generation.max_new_tokens}: too few are left for prompts; lower it"
         )
-    limit = policy.max_prompt_length if cut else room
+    limit = model.settings.max_prompt_length if cut else room
     encoded = chat_template.encode(
-        tokenizer, prompts, max_prompt_length=limit, context=context if cut else None, skip_bad=cut
+        model.tokenizer,
+        prompts,
+        max_prompt_length=limit,
+        context=model.context if cut else None,
+        skip_bad=cut,
+        template_kwargs=model.settings.chat_template_kwargs,
     )
+    _say(f"{name}, left out: {row}" for row in encoded.skipped)
+    _say([f"{name}: {encoded.truncated} prompts keep only their last {limit} tokens"] if encoded.truncated else [])
     longest = max((len(prompt.token_ids) for prompt in encoded.prompts), default=1)
-    policy = policy.model_copy(update={"max_prompt_length": longest})
+    policy = model.settings.model_copy(update={"max_prompt_length": longest})
     return EvaluatedModel(
-        name,
-        config.model_copy(update={"policy": policy}),
-        snapshot,
-        chat_template.stop_token_ids(tokenizer, eos),
-        encoded.prompts,
+        name, config.model_copy(update={"policy": policy}), snapshot, model.stop_token_ids, encoded.prompts
     )
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)

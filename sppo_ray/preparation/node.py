@@ -1,17 +1,19 @@
-"""What a node has to be able to do before a run starts on it, and what to say where it is not.
+"""What a node must be able to do before a run starts on it, and what to say where it cannot.
 
 In: the configuration, the run folder. Out: a `NodeReport`, made on the node; lines that name the node and the remedy.
 """
 
 import subprocess
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sppo_ray.config import Config
 from sppo_ray.errors import StorageError, UserError
+from sppo_ray.judging import judge_kind
 from sppo_ray.planning.memory import GIB, role_memory
-from sppo_ray.preparation.run import model_facts, versions
-from sppo_ray.prompts import chat_template
+from sppo_ray.preparation.base_model import read_model
+from sppo_ray.preparation.run import versions
 from sppo_ray.run_folder import files
 
 FOLDER = "preflight"  # of the run folder, for as long as the check takes
@@ -30,7 +32,7 @@ class NodeReport:
 
 def report(node: str, config: Config, folder: Path, elsewhere: bool, gpus: bool) -> NodeReport:
     """Runs on the node. elsewhere: it is not the driver's, which has read the model already."""
-    failures = [*_storage(folder, node), *_model(config)] if elsewhere else []
+    failures = [*_storage(folder, node), *_models(config)] if elsewhere else []
     return NodeReport(node, versions(), _smallest_gpu() if gpus else None, failures)
 
 
@@ -48,7 +50,7 @@ def problems(config: Config, roles: list[str], expected: dict[str, str], found: 
         for role in roles:
             if not memory[role].fits:
                 lines.append(
-                    f"{role} need {memory[role].total / GIB:.1f} GiB a GPU, {memory[role].limit / GIB:.1f} are to be had: "
+                    f"{role} need {memory[role].total / GIB:.1f} GiB per GPU, {memory[role].limit / GIB:.1f} are available: "
                     f"jobs/plan.py --gpu-memory {found.gpu_gib:.0f} says which setting helps"
                 )
     return [f"node {found.node}: {line}" for line in lines]
@@ -70,19 +72,20 @@ def _storage(folder: Path, node: str) -> list[str]:
     return []
 
 
-def _model(config: Config) -> list[str]:
-    policy = config.policy
-    try:
-        model_facts(policy)
-        chat_template.load_tokenizer(policy.model, policy.trust_remote_code)
-    except UserError as error:
-        return [f"{error}: put the model where every node finds it, or give its hub name"]
-    return []
+def _models(config: Config) -> list[str]:
+    """Policy and judge: a folder that only the driver's machine has is the usual fault."""
+    lines = []
+    for check in (partial(read_model, config.policy), judge_kind(config.judge).check):
+        try:
+            check()
+        except UserError as error:
+            lines.append(f"{error}; each node needs it under this path, or give a hub name")
+    return lines
 
 
 def _smallest_gpu() -> float | None:
     try:
         done = subprocess.run(QUERY, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return None  # no NVIDIA GPU: nothing is known of its memory
+        return None  # no NVIDIA GPU: its memory is unknown
     return min(int(line) for line in done.stdout.split()) / 1024

@@ -7,13 +7,15 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from sppo_ray.config import Config, PolicySettings, PromptSource
-from sppo_ray.errors import ClusterError, ConfigError, ModelError
+from sppo_ray.config import Config, PromptSource
+from sppo_ray.errors import ClusterError, ConfigError
 from sppo_ray.evaluation import Rule
 from sppo_ray.judging import judge_kind
 from sppo_ray.loss import check_loss
+from sppo_ray.preparation.base_model import check_publishing, read_model
 from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.reporting.trackers import check_trackers
@@ -43,7 +45,10 @@ class PromptReport:
 
 @dataclass(frozen=True)
 class Preparation:
-    """A run that is ready to start. config has real paths; prompts[0] are the held-out ones, prompts[t] those of iteration t."""
+    """A run that is ready to start. config has real paths; prompts[0] are the held-out ones, prompts[t] those of iteration t.
+
+    first: the first prompt of iteration 1, as text.
+    """
 
     config: Config
     base: Snapshot
@@ -51,10 +56,11 @@ class Preparation:
     prompts: list[list[Prompt]]
     rule: Rule | None
     prompt_report: PromptReport = field(default_factory=PromptReport)
+    first: SourcePrompt | None = None
 
 
 def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
-    """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to mend."""
+    """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to correct."""
     check_trackers(config.trackers)
     config, rule = resolve(config, say)
     judge = judge_kind(config.judge)
@@ -66,13 +72,14 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         and not judge.demand(config.policy.max_prompt_length, config.generation.max_new_tokens).memory
     ):
         say(f"judge.kind={config.judge.kind} needs no GPU: rankers.gpus=0 leaves it to the other roles")
-    tokenizer = chat_template.load_tokenizer(config.policy.model, config.policy.trust_remote_code)
-    context, eos = model_facts(config.policy)
+    model = read_model(config.policy)
+    config = config.model_copy(update={"policy": model.settings})
+    check_publishing(config.policy)
     needed = config.policy.max_prompt_length + config.generation.max_new_tokens
-    if needed > context:
+    if needed > model.context:
         raise ConfigError(
             f"policy.max_prompt_length + generation.max_new_tokens is {needed} tokens, "
-            f"{config.policy.model} holds {context}: lower one of them"
+            f"{config.policy.model} holds {model.context}: lower one of them"
         )
     texts, report = _read(config)
     prompts = []
@@ -80,11 +87,12 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         source = config.evaluation.prompts if number == 0 and config.evaluation.prompts else config.prompts
         encoded = (
             chat_template.encode(
-                tokenizer,
+                model.tokenizer,
                 part,
                 max_prompt_length=config.policy.max_prompt_length,
-                context=context,
+                context=model.context,
                 skip_bad=source.skip_bad_rows,
+                template_kwargs=config.policy.chat_template_kwargs,
             )
             if part
             else chat_template.Encoded([], 0, [])
@@ -93,22 +101,41 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         name = f"iteration {number}" if number else "held out"
         skipped = report.skipped + [f"{name}, {row}" for row in encoded.skipped]
         report = replace(report, skipped=skipped, cut=report.cut + encoded.truncated)
-    for note in _notes(report, config.policy.max_prompt_length):
+    notes = _notes(report, config.policy.max_prompt_length)
+    for iteration, encoded_part in enumerate(prompts[1:], 1):
+        if few := few_steps(config.training, len(encoded_part)):
+            notes.append(f"iteration {iteration}: {few}")
+    for note in notes:
         say(note)
-    for iteration in range(1, len(prompts)):
-        if few := few_steps(config.training, len(prompts[iteration])):
-            say(f"iteration {iteration}: {few}")
     each = ", ".join(str(len(part)) for part in prompts[1:])
     say(f"prompts of each iteration: {each}; held out: {len(prompts[0])}")
-    stops = chat_template.stop_token_ids(tokenizer, eos)
-    return Preparation(config, Snapshot(0, config.policy.model), stops, prompts, rule, report)
+    first = next(prompt for prompt in texts[1] if prompt.prompt_id == prompts[1][0].prompt_id)
+    return Preparation(config, Snapshot(0, config.policy.model), model.stop_token_ids, prompts, rule, report, first)
 
 
 def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config, Rule | None]:
-    """The configuration with real folders in place of `playground`, and the playground's rule, if that is used."""
+    """The configuration with absolute paths, real ones in place of `playground`, and the playground's rule, if that is used.
+
+    Engines work in other folders, and on other machines, than the driver.
+    """
+    rule = None
     if PLAYGROUND in (config.policy.model, config.judge.model, *_sources(config)):
-        return _build_playground(config, say)
-    return config, None
+        config, rule = _build_playground(config, say)
+    update: dict[str, Any] = {
+        "policy": config.policy.model_copy(update={"model": absolute(config.policy.model)}),
+        "judge": config.judge.model_copy(update={"model": absolute(config.judge.model)}),
+        "prompts": config.prompts.model_copy(update={"source": absolute(config.prompts.source)}),
+    }
+    if (held_out := config.evaluation.prompts) is not None:
+        source = held_out.model_copy(update={"source": absolute(held_out.source)})
+        update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
+    return config.model_copy(update=update), rule
+
+
+def absolute(name: str) -> str:
+    """The absolute path of a file or folder of this machine; any other name as it is."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
 
 
 def store_prompts(ledger: Ledger, prompts: list[list[Prompt]], report: PromptReport = PromptReport()) -> None:
@@ -121,8 +148,15 @@ def store_prompts(ledger: Ledger, prompts: list[list[Prompt]], report: PromptRep
 
 def about() -> dict[str, Any]:
     """What a run folder says of the code that made it: package versions and the git revision, where there is one."""
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {"versions": versions(), "git_revision": git.stdout.strip() or None}
+    return {"versions": versions(), "git_revision": _git_revision()}
+
+
+def _git_revision() -> str | None:
+    try:
+        git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return None
+    return git.stdout.strip() or None
 
 
 def versions() -> dict[str, str]:
@@ -184,21 +218,6 @@ def _build_playground(config: Config, say: Callable[[str], None]) -> tuple[Confi
         source = held_out.model_copy(update={"source": folder, "split": "held_out"})
         update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
     return config.model_copy(update=update), playground.rule_score
-
-
-def model_facts(policy: PolicySettings) -> tuple[int, Any]:
-    """The policy's context in tokens, and the eos ids of its generation config."""
-    from transformers import AutoConfig, GenerationConfig
-
-    try:
-        model = AutoConfig.from_pretrained(policy.model, trust_remote_code=policy.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"policy.model={policy.model} is no Hugging Face model: {error}") from error
-    try:
-        eos = GenerationConfig.from_pretrained(policy.model).eos_token_id
-    except OSError:  # a model without a generation_config.json has the eos of its config.json
-        eos = model.eos_token_id
-    return model.max_position_embeddings, eos
 
 
 def _read(config: Config) -> tuple[list[list[SourcePrompt]], PromptReport]:

@@ -38,7 +38,7 @@ class ChatEncoder:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, template_kwargs: Mapping[str, Any] | None = None) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer: Any = tokenizer
         self._kwargs = dict(template_kwargs or {})
         self._template = self._checked_template()
         self._added: dict[int, AddedToken] = tokenizer.backend_tokenizer.get_added_tokens_decoder()
@@ -80,19 +80,23 @@ class ChatEncoder:
     def end_of_turn(self) -> int | None:
         """The control token that the template puts after an answer; None where it puts none, or takes no answer."""
         answer = "\ue000answer\ue001"
-        turns = [Message(role="user", content="Hello"), Message(role="assistant", content=answer)]
+        rendered = self._example(Message(role="assistant", content=answer))
+        found = self._spelled.pattern.match(rendered.partition(answer)[2].lstrip())
+        return self._ids[found[0]] if found else None
+
+    def thoughts(self) -> str | None:
+        """The pattern of a thought in a response, by the tokenizer's own rule; None if it has none."""
+        return thought_pattern(self._template, self._tokenizer.response_template, self._example())
+
+    def _example(self, *answer: Message) -> str:
+        """A rendered conversation, with a system turn if the template insists on one; empty if it takes neither."""
+        turns = [Message(role="user", content="Hello"), *answer]
         for probe in (turns, [Message(role="system", content="Be kind."), *turns]):
             try:
-                rendered = self.render(probe, add_generation_prompt=False)
+                return self.render(probe, add_generation_prompt=not answer)
             except PromptError:
                 continue
-            found = self._spelled.pattern.match(rendered.partition(answer)[2].lstrip())
-            return self._ids[found[0]] if found else None
-        return None
-
-    def thoughts(self, prompt: Sequence[Message]) -> str | None:
-        """The pattern of a thought in a response to such a prompt, by the tokenizer's own rule; None if it has none."""
-        return thought_pattern(self._template, self._tokenizer.response_template, self.render(prompt))
+        return ""
 
     def _checked_template(self) -> str:
         name, given = self._tokenizer.name_or_path, self._kwargs
@@ -102,7 +106,7 @@ class ChatEncoder:
         except Exception as error:
             raise ModelError(
                 f"the chat template of {name} cannot be used ({one_line(error)}): correct it, or choose one of several "
-                "by name with policy.chat_template_kwargs={chat_template: NAME}"
+                "by its name with policy.chat_template_kwargs={chat_template: NAME}"
             ) from error
         for key in given.keys() - (variables - GIVEN) - ARGUMENTS:
             own = sorted(variables - GIVEN - set(self._tokenizer.special_tokens_map))

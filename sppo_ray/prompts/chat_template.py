@@ -16,7 +16,7 @@ from sppo_ray.prompts.chat_encoder import ChatEncoder
 from sppo_ray.prompts.reading import NAMED, SourcePrompt
 from sppo_ray.records import Prompt
 
-__all__ = ["ChatEncoder", "Encoded", "encode", "load_tokenizer", "stop_token_ids"]
+__all__ = ["ChatEncoder", "Encoded", "encode", "hidden_tokens", "load_tokenizer", "stop_token_ids"]
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,10 @@ def stop_token_ids(
     eos = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
     ids = [*eos, tokenizer.eos_token_id, ChatEncoder(tokenizer, template_kwargs).end_of_turn()]
     return sorted({number for number in ids if number is not None})
+
+
+def hidden_tokens(tokenizer: PreTrainedTokenizerFast, thoughts: str | None) -> set[int]:
+    """The special tokens that a response's text leaves out: all but those that the pattern of a thought looks for."""
+    pattern = (thoughts or "").replace("\\", "")
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    return {number for number, token in added.items() if token.special and token.content not in pattern}

@@ -113,12 +113,11 @@ def _json(path: Path, data: bytes) -> Table:
                 f"{path}, line {error.lineno} is not JSON ({error.msg} at character {error.colno}): correct it there"
             ) from None
         return _json_lines(path, text)
-    rows = _rows_of(path, value)
-    return (
-        _json_lines(path, text)
-        if rows is None
-        else _objects(path, [(f"row {n}", row) for n, row in enumerate(rows, 1)])
-    )
+    one_line = path.suffix.lower() != ".json" and "\n" not in text.strip()
+    rows = None if one_line and isinstance(value, dict) else _rows_of(path, value)
+    if rows is None:
+        return _objects(path, [("line 1", value)])
+    return _objects(path, [(f"row {number}", row) for number, row in enumerate(rows, 1)])
 
 
 def _json_lines(path: Path, text: str) -> Table:

@@ -127,7 +127,7 @@ def _message(turn: Any, number: int) -> Message | None:
     key, role = _role_key(turn), role_of(turn)
     where = f", turn {number} ({key}: {turn.get(key)})"
     if role is None:
-        raise BadRow(f"{where} has a {key} that is not known: {', '.join(ROLES)} are")
+        raise BadRow(f"{where} is of no known role: {', '.join(ROLES)} are read")
     if turn.get("tool_calls") or turn.get("function_call"):
         raise BadRow(f"{where} calls a tool, which the policy cannot")
     content = turn["value"] if is_missing(turn.get("content")) and "value" in turn else turn.get("content")

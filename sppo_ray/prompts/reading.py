@@ -16,7 +16,7 @@ from sppo_ray.config import PromptSource
 from sppo_ray.errors import PromptError
 from sppo_ray.prompts.files import Table
 from sppo_ray.prompts.messages import BadRow, is_missing, transcript
-from sppo_ray.prompts.rows import COLUMNS, columns_read, parse_row
+from sppo_ray.prompts.rows import COLUMNS, UNREAD_COLUMNS, columns_read, parse_row
 from sppo_ray.prompts.sources import open_table
 from sppo_ray.records import Message
 
@@ -106,10 +106,8 @@ def iteration_prompts(
     )
     for pool, n, rest in zip(pools, apart, kept, strict=True):
         if len(rest) < (1 if by_split else iterations):
-            each, limited = (
-                (" per split" if by_split else ""),
-                (f", at most {source.limit} used" if source.limit else ""),
-            )
+            each = " per split" if by_split else ""
+            limited = f", at most {source.limit} used" if source.limit else ""
             asked_too = f" that evaluation.prompts does not hold ({found.evaluated} do)" if found.evaluated else ""
             raise PromptError(
                 f"{source.source} gives {len(pool)} distinct prompts{each}{asked_too}, {n} of them held out{limited}: too "
@@ -148,8 +146,9 @@ def _read(source: PromptSource, split: str | None) -> _Rows:
             "Correct them, name another column with prompts.column, or leave them out with prompts.skip_bad_rows=true"
         )
     several = sum(len(prompt.messages) > 1 for prompt in prompts)
-    read_as = f"{table.where}: column {' with '.join(columns)}; {len(prompts)} prompts, {several} of several turns"
-    return _Rows(prompts, [f"{table.where}, {row}" for row in bad], read_as)
+    completed = ", ".join(name for name in columns[1:] if name not in UNREAD_COLUMNS)
+    read_as = f"column {column}{completed and f' with {completed}'}, {len(prompts)} prompts, {several} of several turns"
+    return _Rows(prompts, [f"{table.where}, {row}" for row in bad], f"{table.where}: {read_as}")
 
 
 def _column(table: Table, name: str | None) -> str:

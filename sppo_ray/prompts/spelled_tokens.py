@@ -19,12 +19,12 @@ FIRST, LAST = 0xF0000, 0x10FFFD  # the private-use planes
 
 @dataclass
 class _Spelled:
-    """One control token in a message. edit: how it is marked for the template."""
+    """One control token in a message. edit: what the template is shown in its place."""
 
     name: str
     turn: int
     start: int
-    edit: str = "{name}"
+    edit: str = ""
 
 
 class SpelledTokens:
@@ -32,22 +32,19 @@ class SpelledTokens:
 
     def __init__(self, names: Iterable[str]) -> None:
         ordered = sorted(names, key=len, reverse=True)
-        first = FIRST + secrets.randbelow(LAST - FIRST - len(ordered) - 2)
-        # Two marks: the one of a token that the template drops must not fall to its neighbour.
-        self._left, self._right = chr(first), chr(first + 1)
-        self._placeholders = {name: chr(first + n) * len(name) for n, name in enumerate(ordered, 2)}
+        first = FIRST + secrets.randbelow(LAST - FIRST - 2 * len(ordered))
+        self._placeholders = {name: chr(first + 2 * n) * len(name) for n, name in enumerate(ordered)}
+        self._marks = {name: chr(first + 2 * n + 1) for n, name in enumerate(ordered)}
         self._names = {placeholder: name for name, placeholder in self._placeholders.items()}
-        self.pattern = _any(ordered)
-        self._marked = re.compile(f"{self._left}({self.pattern.pattern})|({self.pattern.pattern}){self._right}")
-        self._marks = re.compile(f"[{self._left}{self._right}]")
         self._placeholder = _any(self._names)
+        self.pattern = _any(ordered)
 
     def follow(self, messages: Sequence[Message], render: Render, kept: frozenset[str]) -> str:
         """The rendered messages with placeholders.
 
         kept: names that are the template's own even in the assistant's turns.
-        A template may look at its own control tokens in a message, so the text must come out the same with and without
-        placeholders. Where it does not, a token stays and is marked on one of its sides instead.
+        A template may look for its own control tokens in a message, so an edit counts only if the text comes out as it
+        does without. Where a placeholder changes it, the token itself stays, with a mark that tells whether it arrives.
         """
         rendered = render(messages)
         spelled = [
@@ -58,32 +55,38 @@ class SpelledTokens:
         ]
         if not spelled:
             return rendered
+        marks = _any(self._marks[one.name] for one in spelled)
 
-        def try_out() -> str | None:
+        def edited() -> str | None:
             try:
                 text = render(self._edited(messages, spelled))
-            except PromptError:  # the template looks for the token
+            except PromptError:  # the template misses the token
                 return None
-            return text if self._marks.sub("", self.lift(text)) == rendered else None
+            return text if marks.sub("", self.lift(text)) == rendered else None
 
-        edits = ["{placeholder}", "{left}{name}", "{name}{right}"]
         for one in spelled:
-            one.edit = edits[0]
-        if (text := try_out()) is not None:
+            one.edit = self._placeholders[one.name]
+        if (text := edited()) is not None:
             return text
         for one in spelled:
-            one.edit = "{name}"
-        text = rendered
+            one.edit = one.name
         for one in spelled:
-            for one.edit in edits:
-                if (found := try_out()) is not None:
+            name, mark = one.name, self._marks[one.name]
+            # Without effect on the text, the token is dropped by the template.
+            for edit in (self._placeholders[name], "", f"{mark}{name}{mark}", f"{mark}{name}", f"{name}{mark}"):
+                one.edit = edit
+                if (found := edited()) is not None:
                     text = found
                     break
             else:
                 raise PromptError(
-                    f"turn {one.turn + 1} holds {one.name!r}, which the chat template takes for its own: leave it out"
+                    f"turn {one.turn + 1} holds {name!r}, which the chat template takes for its own: leave it out"
                 )
-        return self._marks.sub("", self._marked.sub(lambda match: self._placeholders[match[1] or match[2]], text))
+        assert text is not None  # of the last edit, which holds with all others
+        for name in {one.name for one in spelled}:
+            mark, word = self._marks[name], re.escape(name)
+            text = re.sub(f"{mark}{word}{mark}?|{word}{mark}", self._placeholders[name], text)
+        return marks.sub("", text)
 
     def lift(self, text: str) -> str:
         """The text with the names in place of their placeholders."""
@@ -97,8 +100,7 @@ class SpelledTokens:
         for turn, message in enumerate(messages):
             text, end, parts = message["content"], 0, []
             for one in (one for one in spelled if one.turn == turn):
-                words = {"name": one.name, "placeholder": self._placeholders[one.name]}
-                parts += [text[end : one.start], one.edit.format(**words, left=self._left, right=self._right)]
+                parts += [text[end : one.start], one.edit]
                 end = one.start + len(one.name)
             edited.append(Message(role=message["role"], content="".join([*parts, text[end:]])))
         return edited

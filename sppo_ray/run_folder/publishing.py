@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def publish(
     try:
         with reporting(temporary):
             files.disk.make_folder(temporary)
-            _copy_base(base, temporary, dtype, trust_remote_code)
+            copy_base(base, temporary, dtype, trust_remote_code)
             digests = _write_shards(
                 temporary, shapes, dtype, ahead(weights.over(tensors), seconds), shard_bytes, seconds
             )
@@ -76,14 +77,30 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def _copy_base(base: str, folder: Path, dtype: torch.dtype, trust_remote_code: bool) -> None:
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+def copy_base(base: str, folder: Path, dtype: torch.dtype, trust_remote_code: bool) -> None:
+    """Write what a policy keeps of its base: configuration, tokenizer and, if the base has one, generation config."""
+    from transformers import AutoConfig, AutoTokenizer
 
     config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code)
     config.dtype = dtype
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
-    for part in (config, tokenizer, GenerationConfig.from_pretrained(base)):
-        files.disk.fill(folder, part.save_pretrained)
+    files.disk.fill(folder, config.save_pretrained)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+    # Several templates would go to a folder of their own; tokenizer_config.json holds them, too.
+    in_a_file = not isinstance(tokenizer.chat_template, dict)
+    files.disk.fill(folder, partial(tokenizer.save_pretrained, save_jinja_files=in_a_file))
+    generation = generation_config(base)
+    if generation is not None:
+        files.disk.fill(folder, generation.save_pretrained)
+
+
+def generation_config(model: str) -> Any:
+    """The generation config of a model folder or hub name; None for a model without the file."""
+    from transformers import GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME, cached_file
+
+    if cached_file(model, GENERATION_CONFIG_NAME, _raise_exceptions_for_missing_entries=False) is None:
+        return None
+    return GenerationConfig.from_pretrained(model)
 
 
 def _write_shards(

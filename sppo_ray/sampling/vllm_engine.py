@@ -60,12 +60,13 @@ class VLLMGenerator:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        from sppo_ray.prompts.chat_template import load_tokenizer
+        from sppo_ray.prompts.chat_template import hidden_tokens, load_tokenizer
         from sppo_ray.sampling.loaded_weights import LoadedWeights
         from sppo_ray.sampling.worker import WorkerExtension
 
         self._config = config
         self._tokenizer = load_tokenizer(snapshot.uri, config.policy.trust_remote_code)
+        self._hidden = hidden_tokens(self._tokenizer, config.policy.thoughts)
         self._stop_token_ids = stop_token_ids
         self._snapshot = snapshot
         arguments = EngineArgs(
@@ -288,4 +289,5 @@ class VLLMGenerator:
     def _text(self, completion: Any) -> str:
         """The response without the token that ended it."""
         ids = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        shown = [number for number in ids if number not in self._hidden]
+        return str(self._tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -1,4 +1,4 @@
-"""The run over HTTP: `/api`.
+"""The HTTP API of a run: `/api`.
 
 In: requests for its state, its samples, and to steer it. Out: the views of `views.py`, and their live stream.
 """
@@ -36,7 +36,7 @@ Name = Annotated[str, Path(max_length=64)]
 class Target(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    target: Annotated[int, Field(ge=0, le=100_000, description="members that the pool is to have")]
+    target: Annotated[int, Field(ge=0, le=100_000, description="number of members of the pool")]
 
 
 def api_routes(run: Run, folder: RunFolder) -> APIRouter:
@@ -71,7 +71,7 @@ def api_routes(run: Run, folder: RunFolder) -> APIRouter:
 
     @router.get(
         "/iterations/{iteration}/samples",
-        summary="What the policy wrote and what the judge preferred, page by page",
+        summary="Pages of what the policy wrote and the judge preferred",
         responses=describe(404, 422),
     )
     async def get_samples(
@@ -113,23 +113,23 @@ def api_routes(run: Run, folder: RunFolder) -> APIRouter:
             for one in found
         ]
 
-    @router.post("/pause", summary="Start no new work; what is in flight ends")
+    @router.post("/pause", summary="Start no new work; what is in flight is finished")
     async def pause() -> RunView:
         await run.pause()
         return await view()
 
-    @router.post("/resume", summary="Go on after a pause")
+    @router.post("/resume", summary="Continue after a pause")
     async def resume() -> RunView:
         await run.resume()
         return await view()
 
-    @router.post("/stop", summary="Checkpoint and end the run; the same command continues it")
+    @router.post("/stop", summary="Write a checkpoint and end the run; the same command continues it")
     async def stop() -> RunView:
         await run.stop()
         return await view()
 
     @router.post(
-        "/pools/{name}/target", summary="Have a pool aim at this many members", responses=describe(400, 404, 422)
+        "/pools/{name}/target", summary="Set the target number of members of a pool", responses=describe(400, 404, 422)
     )
     async def scale(name: Name, body: Target) -> PoolView:
         if name not in (await run.status()).pools:
@@ -147,7 +147,7 @@ def api_routes(run: Run, folder: RunFolder) -> APIRouter:
         try:
             stream: AsyncIterator[bytes] = broadcast.listen()
         except TooManyListeners:
-            raise HTTPException(503, "too many listen already", {"Retry-After": "10"}) from None
+            raise HTTPException(503, "too many listeners", {"Retry-After": "10"}) from None
         return StreamingResponse(stream, media_type="text/event-stream")
 
     return router

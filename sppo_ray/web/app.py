@@ -23,16 +23,16 @@ TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".s
 
 
 def create_app(run: Run, token: str, chats: int = 16) -> FastAPI:
-    """chats: answers to people that are sampled at once."""
+    """chats: the most answers to people that are sampled at once."""
     app = FastAPI(
         title="sppo-ray",
         version=__version__,
         description="A run of self-play preference optimization: watch it, steer it, talk to its policy.",
-        docs_url=None,  # it would load from elsewhere
+        docs_url=None,  # it would load scripts from elsewhere
         redoc_url=None,
     )
     folder, key = RunFolder(run.ledger), Key(token)
-    # The guard asks for the token, before any route: this only describes it.
+    # The guard checks the token before any route: this only describes it.
     bearer = [Depends(HTTPBearer(auto_error=False))]
     app.include_router(api_routes(run, folder), dependencies=bearer, tags=["run"])
     app.include_router(chat_routes(run, folder, chats), dependencies=bearer, tags=["chat"])
@@ -49,13 +49,13 @@ def create_app(run: Run, token: str, chats: int = 16) -> FastAPI:
 
 
 def _page_routes() -> APIRouter:
-    """The page's files, read once: no path of a request reaches the file system."""
+    """The page's files, read once: no request path reaches the file system."""
     router = APIRouter(include_in_schema=False)
     static = resources.files("sppo_ray.web").joinpath("static")
     style = resources.files("sppo_ray.reporting").joinpath("templates", "report.css").read_text("utf-8")
     files = {f"/{file.name}": file.read_text("utf-8") for file in static.iterdir() if file.name != "login.html"}
     files["/"] = files.pop("/index.html")
-    files["/report.css"] = style  # what the page and the report share
+    files["/report.css"] = style  # shared by the page and the report
     for path, text in files.items():
         kind = TYPES[path[path.rindex(".") :] if "." in path else ".html"]
 

@@ -26,7 +26,7 @@ from sppo_ray.web.turns import TooBusy, Turns
 
 T = TypeVar("T")
 LISTED = ("policy", "policy-best-of-4")
-GONE_SECONDS = 0.5  # between two checks whether the client is still connected
+GONE_SECONDS = 0.5  # between two checks that the client is still connected
 
 
 def chat_routes(run: Run, folder: RunFolder, answers: int) -> APIRouter:
@@ -129,7 +129,7 @@ async def _pieces(question: Question, run: Run, turns: Turns) -> AsyncGenerator[
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """Cancel the work when its client has gone."""
+    """Cancel the work if its client disconnects."""
     task = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait([task], timeout=GONE_SECONDS))[0]:

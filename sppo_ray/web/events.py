@@ -1,13 +1,13 @@
-"""Live progress for any number of listeners: the run is asked once a second, less often for many; all get the same bytes.
+"""Live progress for any number of listeners: the run is read once per second, less often for many; all get the same bytes.
 
-In: a function that gives the current event. Out: a stream of server-sent events for each listener; a slow one skips some.
+In: a function that returns the current event. Out: a stream of server-sent events for each listener; a slow one skips some.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-SECONDS = 1.0  # between two looks at the run, at least
-MOST_EVENTS = 200  # a second, to all listeners together: more would slow a run that shares the machine
+SECONDS = 1.0  # the least time between two reads of the run
+MOST_EVENTS = 200  # per second, to all listeners together: more would slow a run that shares the machine
 ALIVE_SECONDS = 10.0  # after which an unchanged event is sent once more
 MOST_LISTENERS = 4000
 
@@ -32,7 +32,7 @@ class Broadcast:
         self._listeners += 1
         if self._reader is None or self._reader.done():
             self._reader = asyncio.get_running_loop().create_task(self._keep_reading())
-            # What ends it ends the listeners, too.
+            # Its end, or failure, ends the listeners, too.
             self._reader.add_done_callback(lambda _: self._news.set())
         return self._events(self._reader)
 
@@ -51,7 +51,7 @@ class Broadcast:
             self._listeners -= 1
 
     async def _keep_reading(self) -> None:
-        """As long as anybody listens."""
+        """Runs while there are listeners."""
         loop = asyncio.get_running_loop()
         sent = 0.0
         while self._listeners:

@@ -29,11 +29,11 @@ class RunFolder:
     ledger: Ledger
     _reports: list[dict[str, Any]] = field(default_factory=list)
     _charts: tuple[int, list[Chart]] = (0, [])
-    # Of each judged block, which never changes once it is there: (rows, 2) margins and disagreements.
+    # Margins and disagreements of each judged block, (rows, 2); a block never changes once it exists.
     _index: dict[Path, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._reading = Lock()  # the service asks from several threads
+        self._reading = Lock()  # the service reads from several threads
         self._block = lru_cache(maxsize=BLOCKS)(partial(self.ledger.read, Judged))
 
     @cached_property
@@ -41,7 +41,7 @@ class RunFolder:
         return self.ledger.config()
 
     def reports(self) -> list[dict[str, Any]]:
-        """Of the finished iterations, in order."""
+        """The reports of the finished iterations, in order."""
         with self._reading:
             while (report := self.ledger.report(len(self._reports) + 1)) is not None:
                 self._reports.append(report)
@@ -54,14 +54,14 @@ class RunFolder:
         return self._charts[1]
 
     def snapshots(self) -> list[Snapshot]:
-        """The base and what was published, in order."""
+        """The base and the published policies, in order."""
         published = [self.ledger.snapshot(number) for number in range(1, self.config.iterations + 1)]
         return [Snapshot(0, self.config.policy.model), *(one for one in published if one is not None)]
 
     def samples(
         self, iteration: int, sort: Sort, order: Order, search: str, page: int, size: int
     ) -> tuple[int, list[dict[str, Any]]]:
-        """How many of an iteration's judged prompts hold the words, and one page of them."""
+        """How many of an iteration's judged prompts contain the words, and one page of them."""
         places, numbers = self._places(iteration)
         if search:
             found = [number for number, place in enumerate(places) if _holds(self._at(place), search.casefold())]

@@ -1,4 +1,4 @@
-"""The one key of a run's service: a token that people hold, a cookie that stands for it in a browser.
+"""Authentication of a run's service: a token, and a cookie that stands for it in a browser.
 
 In: the token. Out: whether a request may pass, by comparisons in constant time.
 """
@@ -11,11 +11,11 @@ from starlette.requests import Request
 
 
 class Key:
-    """The run's token, and the cookie that stands for it in a browser. It survives a restart of the service."""
+    """The run's token, and the cookie derived from it, which therefore stays valid when the service restarts."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
-        # Cookies are shared by all ports of a host: runs side by side need names of their own.
+        # All ports of a host share their cookies: each run needs a name of its own.
         self.cookie = "sppo_ray_" + hashlib.sha256(self._token).hexdigest()[:8]
         self.session = hmac.new(self._token, b"sppo-ray session", hashlib.sha256).hexdigest()
 
@@ -23,7 +23,7 @@ class Key:
         return secrets.compare_digest(token.encode(), self._token)
 
     def admits(self, request: Request) -> bool:
-        """By bearer token; by cookie only what the page itself sends."""
+        """Any request with the bearer token; with the cookie only requests of the page itself."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.opens(token.strip())

@@ -1,4 +1,4 @@
-"""How a person logs in: a form that takes the token, a cookie that no script can read.
+"""Logging in: a form that takes the token, a cookie that no script can read.
 
 In: the form. Out: the page, or the form again.
 """
@@ -18,7 +18,7 @@ SESSION_SECONDS = 30 * 24 * 3600
 
 
 def login_page(status: int, wrong: bool = False) -> HTMLResponse:
-    """The form; a stylesheet of its own inside, for all other files need the token."""
+    """The form, with its stylesheet inline: every other file needs the token."""
     html = resources.files("sppo_ray.web").joinpath("static", "login.html").read_text("utf-8")
     style = html.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -65,7 +65,7 @@ def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Have every exception of the application end in this format, and the OpenAPI document describe it."""
+    """Answer every exception of the application in this format, and describe it in the OpenAPI document."""
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     document = app.openapi()["components"]["schemas"]
     document |= schema.pop("$defs") | {"Problem": schema}

@@ -1,6 +1,6 @@
 """What the service needs of a run: its state, four ways to steer it, and engines that answer.
 
-In: requests of people. Out: `RunStatus`, pieces of answers. `sppo_ray.fakes.FakeRun` is one without a cluster.
+In: requests of people. Out: `RunStatus`, answers as they are sampled. `sppo_ray.fakes.FakeRun` is one without a cluster.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -13,7 +13,7 @@ from sppo_ray.run_folder import Ledger
 
 
 class Unavailable(SppoError):
-    """What was asked for is not there now and will be again: engines asleep, a coordinator that restarts."""
+    """Temporarily not available: engines asleep, a coordinator that restarts."""
 
 
 class Run(Protocol):
@@ -30,13 +30,13 @@ class Run(Protocol):
     async def resume(self) -> None: ...
 
     async def stop(self) -> None:
-        """End the run in order; the same command continues it."""
+        """Write a checkpoint and end the run; the same command continues it."""
 
     async def scale(self, pool: str, target: int) -> None:
-        """Have a pool aim at this many members; raises `ConfigError` outside the pool's bounds."""
+        """Set the target number of members of a pool; raises `ConfigError` outside the pool's bounds."""
 
     async def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Messages as the policy's token ids; raises `PromptError` where its chat template refuses them."""
+        """Messages as the policy's token ids; raises `PromptError` if its chat template refuses them."""
 
     def chat(self, ask: ChatRequest) -> AsyncGenerator[TokenDelta]:
         """The policy's answers, as they are sampled. Closing the generator ends the request at the engine."""

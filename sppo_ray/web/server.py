@@ -1,6 +1,6 @@
 """The HTTP server of the service.
 
-In: the application and a socket that is bound already, so that its port is known before anybody is told. Out: a uvicorn server.
+In: the application, and a socket that is already bound, so that its port is known. Out: a uvicorn server.
 """
 
 import socket
@@ -13,7 +13,7 @@ LONGEST_HEAD = 32 << 10  # bytes of request line and headers
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Port 0: any that is free."""
+    """Port 0 takes any free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -22,11 +22,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def http_server(app: FastAPI) -> uvicorn.Server:
-    """Logs no requests: an address may hold what a person searched for."""
+    """Logs no requests: a URL may contain what a person searched for."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",  # the one that bounds the head of a request
+            http="h11",  # the only one that limits the head of a request
             h11_max_incomplete_event_size=LONGEST_HEAD,
             ws="none",
             log_level="warning",

@@ -1,4 +1,4 @@
-"""People's share of the engines: so many answers at once, the rest waits its turn, and not for ever.
+"""People's share of the engines: a bounded number of answers at once; a bounded number of requests waits.
 
 In: how many answers a request asks for. Out: its turn, or `TooBusy` at once.
 """
@@ -22,7 +22,7 @@ class Turns:
 
     @asynccontextmanager
     async def take(self, answers: int) -> AsyncIterator[None]:
-        """Wait until that many more answers may be sampled; more than all take all."""
+        """Wait until that many more answers may be sampled; a request for more than the limit takes all of it."""
         answers = min(answers, self._answers)
         if self._waiting >= MOST_WAITING:
             raise TooBusy

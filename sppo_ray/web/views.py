@@ -1,6 +1,6 @@
-"""What the API says of a run, as its OpenAPI document describes it.
+"""The API's view of a run, as its OpenAPI document describes it.
 
-In: `RunStatus` and the run folder. Out: plain numbers and words, times in seconds, rates a second.
+In: `RunStatus` and the run folder. Out: plain numbers and words, times in seconds, rates per second.
 """
 
 import time
@@ -34,7 +34,7 @@ class MemberView(BaseModel):
 
 
 class PoolView(BaseModel):
-    """waiting: calls that no member has taken yet."""
+    """waiting: calls that no member has started."""
 
     name: str
     target: int
@@ -79,7 +79,7 @@ class ResponseView(BaseModel):
 
 
 class SampleView(BaseModel):
-    """matrix[i][j]: P[response i beats response j].  disagreement: logits.  cycle: preferences that come round."""
+    """matrix[i][j]: P[response i beats response j].  disagreement: logits.  cycle: whether the preferences contain one."""
 
     prompt_id: str
     prompt: str
@@ -100,7 +100,7 @@ class SamplesView(BaseModel):
 
 
 class SnapshotView(BaseModel):
-    """members: of the pools that hold it now."""
+    """members: those that hold it now, of both pools."""
 
     name: str
     iteration: int
@@ -191,7 +191,7 @@ def _stage(key: str, stage: Stage) -> StageView:
 
 
 def _seconds_left(status: RunStatus, folder: RunFolder) -> float | None:
-    """By the mean of the finished iterations, less what the current one has taken."""
+    """The mean of the finished iterations for each one to come, less the time the current one has taken."""
     reports = folder.reports()
     if not reports:
         return None

@@ -141,7 +141,7 @@ def listener(url: str) -> int:
     return next(one.pid for one in found if one.status == psutil.CONN_LISTEN and one.laddr.port == port)
 
 
-def test_a_port_that_is_taken_is_the_users_to_mend(run: SimpleNamespace) -> None:
+def test_a_port_that_is_taken_is_the_users_to_change(run: SimpleNamespace) -> None:
     port = run.address.url.rpartition(":")[2]
     with pytest.raises(ConfigError, match=f"gateway.port={port}: Address already in use"):
         reserve_port(load_config(overrides=[f"gateway.port={port}"]))

@@ -74,6 +74,17 @@ def test_without_gpus_a_generator_of_several_processes_takes_turns():
     assert load_config(overrides=overrides).placement == "colocated"
 
 
+@pytest.mark.parametrize("value", ["/data/a #b.jsonl", "#b.jsonl", "&a b", "/data/a#b", '"/data/a #b.jsonl"'])
+def test_what_yaml_would_cut_off_is_part_of_a_value(value):
+    assert load_config(overrides=[f"prompts.source={value}"]).prompts.source == value.strip('"')
+
+
+@pytest.mark.parametrize("value", ["0", "no", "2024-01-01", "a: b", "@a"])
+def test_text_that_yaml_takes_for_something_else_is_told_to_be_quoted(value):
+    assert """quote it for the shell and for YAML: prompts.column='"..."'""" in error(f"prompts.column={value}")
+    assert load_config(overrides=[f'prompts.column="{value}"']).prompts.column == value
+
+
 def test_every_fault_is_named_at_once():
     message = error("training.etta=1", "judge.estimatr=pooled", "seed=x")
     assert all(word in message for word in ("training.eta", "judge.estimator", "seed is 'x'"))

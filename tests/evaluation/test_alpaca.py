@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import evaluate
@@ -43,6 +47,28 @@ def test_other_kinds_of_file_are_data_sets_of_their_own(tmp_path, name, content)
     assert found == [Instruction("Who?", {"dataset": "mine"}), Instruction("Why?", {"dataset": "mine"})]
 
 
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        # An annotator is shown the instruction only, so that its input has to be in it.
+        ({"instruction": "Classify.", "input": "Trout"}, Instruction("Classify.\n\nTrout", {"dataset": "mine"})),
+        ({"instruction": "Who?", "input": "", "dataset": None}, Instruction("Who?", {"dataset": "mine"})),
+        ({"prompt": [{"role": "user", "content": "Who?"}]}, Instruction("Who?", {"dataset": "mine"})),
+        ({"instruction": "Who?", "score": float("nan")}, Instruction("Who?", {"score": None, "dataset": "mine"})),
+    ],
+)
+def test_an_instruction_is_read_whole(tmp_path, row, expected):
+    assert read_instructions(str(write(tmp_path, "mine.json", [row]))) == [expected]
+
+
+def test_other_columns_of_any_type_become_json(tmp_path):
+    row = {"instruction": "Who?", "day": date(2026, 1, 2), "score": Decimal("1.5"), "key": b"\x89PNG"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "mine.parquet")
+    asked = read_instructions(str(tmp_path / "mine.parquet"))
+    assert asked[0].row == {"day": "2026-01-02", "score": "1.5", "key": "iVBORw==", "dataset": "mine"}
+    json.dumps(model_outputs(asked, ["Me"], "model"), allow_nan=False)
+
+
 def test_outputs_keep_the_instruction_and_the_data_set(tmp_path):
     asked = read_instructions(str(write(tmp_path, "alpaca_eval.json", EVAL_SET)))
     rows = model_outputs(asked, ["a", "b", "c"], "SPPO-Iter3")
@@ -54,7 +80,10 @@ def test_outputs_keep_the_instruction_and_the_data_set(tmp_path):
     "content, words",
     [
         ([{"question": "Who?"}], ["no column 'instruction'", "question", "--column"]),
-        ([{"instruction": "Who?"}, {"instruction": " "}, {"instruction": 3}], ["row 2, row 3"]),
+        ([{"instruction": "Who?"}, {"instruction": " "}, {"instruction": 3}], ["row 2, row 3: row 2 is empty"]),
+        ([{"instruction": "Who?", "key": "half \ud83d"}], ["row 1, column 'key' cannot be written as JSON"]),
+        ([{"instruction": "Who?", "system": "Be brief"}], ["row 1 has 2 turns"]),
+        ([{"instruction": "Who?", "image": "a.png"}], ["row 1 has a value in column 'image'"]),
         ("[]", ["no column"]),
         ("[1]", ["row 1 is a int"]),
         ('[{"instruction": "Who?"},', ["line 1", "JSON"]),

@@ -31,16 +31,17 @@ def test_a_gpu_too_small_for_a_role_that_may_run_there() -> None:
     assert line.startswith("node n1: trainers need ") and "jobs/plan.py --gpu-memory 25" in line
 
 
-def test_a_node_without_the_storage_or_the_model_says_so(tmp_path: Path) -> None:
-    config = load_config(overrides=["policy.model=/nowhere/model"])
-    storage, model = report("n1", config, tmp_path / FOLDER, elsewhere=True, gpus=False).failures
+def test_a_node_without_storage_model_and_judge_says_so(tmp_path: Path) -> None:
+    config = load_config(overrides=["policy.model=/nowhere/model", "judge.model=/nowhere/judge"])
+    storage, model, judge = report("n1", config, tmp_path / FOLDER, elsewhere=True, gpus=False).failures
     assert "does not reach the run folder" in storage and "--run-dir" in storage
-    assert "/nowhere/model" in model
+    assert model.startswith("/nowhere/model: no such folder") and "each node needs it under this path" in model
+    assert judge.startswith("judge /nowhere/judge is missing") and "each node needs it" in judge
 
 
 def test_a_node_that_has_all_has_nothing_to_say(tmp_path: Path, playground: Playground) -> None:
     (tmp_path / "driver").write_text("reached")
-    config = load_config(overrides=[f"policy.model={playground.policy}"])
+    config = load_config(overrides=[f"policy.model={playground.policy}", f"judge.model={playground.judge}"])
     found = report("n1", config, tmp_path, elsewhere=True, gpus=False)
     assert problems(config, ["trainers"], versions(), found) == []
     assert (tmp_path / "n1").read_text() == "n1"

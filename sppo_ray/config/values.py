@@ -1,0 +1,32 @@
+"""The kinds of values that settings have, with their limits.
+
+In: what a user wrote. Out: the value, or pydantic's error.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+NotNegativeFloat = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, and vLLM through it, can take
+Labels = dict[str, str]
+
+
+def _compiled(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"it is not a regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_compiled)]
+
+# Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
+FREE = "may change on resume"
