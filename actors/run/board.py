@@ -51,7 +51,7 @@ class Board:
             await self._tell()
 
     async def set_aside(self, iteration: int, prompts: list[SetAside]) -> None:
-        """Prompts of an iteration that failed on every engine."""
+        """Prompts of an iteration that failed on every engine, or whose responses cannot be compared."""
         self._status.set_aside += len(prompts)
 
     async def judged(self, iteration: int, block: int) -> None:

@@ -213,7 +213,7 @@ class Coordinator(Board):
         if share > self._config.max_set_aside:
             await self.fail(
                 RunFailed(
-                    f"iteration {iteration}: {len(prompts)} prompts failed on every engine, {share:.1%}; max_set_aside is "
+                    f"iteration {iteration}: {len(prompts)} prompts were set aside, {share:.1%}; max_set_aside is "
                     f"{self._config.max_set_aside:.1%}. The last is {prompts[-1].prompt_id}: {prompts[-1].why}"
                 )
             )

@@ -1,4 +1,4 @@
-"""The training of one iteration: Ray Train workers under DeepSpeed ZeRO-3 fed from the pipeline's dataset.
+"""The training of an iteration: Ray Train workers under DeepSpeed ZeRO-3 that read the dataset of pairs.
 
 In: the pairs of the iteration, as they are judged. Out: the published snapshot.
 """
@@ -71,7 +71,7 @@ class Job:
 def fit(job: Job, pairs: dict[int, Dataset]) -> None:
     """Train the iterations of a job, each on its pairs, on the same workers, until all are published.
 
-    Raises `RunFailed` with what stopped it, `RunStopped` where the coordinator did.
+    Raises `RunFailed` with the cause, or `RunStopped` if the coordinator stopped it.
     """
     for failures in itertools.count(1):
         _release_devices()
@@ -80,14 +80,14 @@ def fit(job: Job, pairs: dict[int, Dataset]) -> None:
             break
         except WorkerGroupError as error:
             rank, cause = next(iter(error.worker_failures.items()))
-            if out_of_memory(cause):  # as where Ray ended the process, because its node ran low
+            if out_of_memory(cause):  # Ray kills a worker whose node runs low on memory
                 raise _no_memory(f"train worker {rank}", cause, job.config) from error
             raise RunFailed(f"train worker {rank}: {type(cause).__name__}: {cause}") from error
-        except RayActorError:  # Ray Train's controller died, which nobody but us starts again
+        except RayActorError:  # Ray Train's controller died, and Ray does not restart it
             if failures > job.config.training.max_failures:
                 raise
     if any(job.ledger.snapshot(iteration) is None for iteration in job.iterations):
-        raise RunStopped  # the workers end early only where the coordinator told them to
+        raise RunStopped  # the workers end early only if the coordinator tells them to
     files.remove(job.ledger.checkpoints)
 
 
@@ -100,7 +100,7 @@ def _release_devices() -> None:
 
 
 class _Trainer(TorchTrainer):
-    """Without Ray Train's own cleaner of placement groups, a process that outlives the job when the controller is killed."""
+    """Without Ray Train's cleaner of placement groups, a process that outlives the job if the controller is killed."""
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
@@ -204,9 +204,9 @@ def _restore(policy: Any, iteration: int) -> list[dict[str, Any]]:
 
 
 def _checkpoint(job: Job, policy: Any, iteration: int, log: list[dict[str, Any]]) -> None:
-    """Write a checkpoint, every worker its part, and have Ray Train take note of it.
+    """Write a checkpoint, each worker its part, and report it to Ray Train.
 
-    Straight into the run's folder: a checkpoint of a large model is not to pass through a disk of the node first.
+    It goes straight into the run's folder: a large model's checkpoint should not pass through a disk of the node first.
     """
     home = Path(ray.train.get_context().get_storage().experiment_fs_path)
     if _first():
@@ -238,8 +238,8 @@ def _write_checkpoint(
 def _batches(config: Config, policy: Any, iteration: int) -> Iterator[list[Pair]]:
     """This worker's share of each batch of an iteration, every epoch, as soon as its prompts are judged.
 
-    Called before a checkpoint is restored: the reference is recomputed by the policy that the iteration started with.
-    A restarted trainer reads what was trained before its checkpoint once more, and leaves it out.
+    Called before a checkpoint is restored: the policy that the iteration started with recomputes the reference.
+    A restarted trainer reads the pairs from before its checkpoint again and skips them.
     """
     shard = ray.train.get_dataset_shard(str(iteration))
     recompute = config.training.reference == "recompute"
@@ -272,4 +272,4 @@ def _publish(job: Job, iteration: int, policy: Any, reference: str) -> None:
         job.coordinator.advanced.remote(dict(seconds))
     else:
         policy.assist()
-    torch.distributed.barrier()  # the others read what the first has written: it is their next reference
+    torch.distributed.barrier()  # the other workers load what the first has written, as their next reference

@@ -52,7 +52,7 @@ class RunMetrics:
         self._gauge("sppo_iteration", "Iteration under way.", status.iteration)
         self._gauge("sppo_iterations", "Iterations of the run.", status.iterations)
         self._gauge("sppo_paused", "1 while the run is paused.", int(status.paused))
-        self._gauge("sppo_set_aside_prompts", "Prompts of the iteration that no engine could do.", status.set_aside)
+        self._gauge("sppo_set_aside_prompts", "Prompts of the iteration that were set aside.", status.set_aside)
         # Gauges, for a counter that never moved is not there at all.
         self._gauge("sppo_trainer_restarts", "Restarts of the trainer in the iteration.", status.trainer_restarts)
         if self._phase != status.phase and self._phase:

@@ -4,7 +4,7 @@ In: a packaged recipe (recipes/*.yaml) or a file, and key.path=value overrides. 
 that names the key and the remedy.
 """
 
-from sppo_ray.config.reading import load_config, recipe_names
+from sppo_ray.config.reading import load_config, recipe_names, validated
 from sppo_ray.config.reference import reference
 from sppo_ray.config.resume import changes
 from sppo_ray.config.show import resolved
@@ -31,4 +31,5 @@ __all__ = [
     "recipe_names",
     "reference",
     "resolved",
+    "validated",
 ]

@@ -46,6 +46,11 @@ def load_config(recipe: str | None = None, file: Path | None = None, overrides: 
         )
     for override in overrides or []:
         _set(tree, override)
+    return validated(tree)
+
+
+def validated(tree: dict[str, Any]) -> Config:
+    """The configuration of a tree of settings. Raises `ConfigError` naming each key that does not fit."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

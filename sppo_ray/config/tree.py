@@ -233,7 +233,7 @@ class Config(Section):
     placement: Annotated[Literal["disaggregated", "colocated"], FREE] = "disaggregated"
     """`disaggregated`: engines and trainer side by side, each on its own devices; `colocated`: in turn on the same ones."""
     max_set_aside: Annotated[Share, FREE] = 0.01
-    """Share of an iteration's prompts that may fail on every engine before the run ends."""
+    """Share of an iteration's prompts that may be set aside, as they fail on every engine, before the run ends."""
     generators: Annotated[PoolSettings, FREE] = PoolSettings()
     """The pool of vLLM engines."""
     rankers: Annotated[PoolSettings, FREE] = PoolSettings()

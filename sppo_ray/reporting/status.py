@@ -103,7 +103,7 @@ class RunStatus:
     """What the coordinator says of the run. phase is a word for people; warnings are those of all iterations so far.
 
     step: the numbers of the last optimizer step.  pools: `generators` and `rankers`.  set_aside: prompts of this
-    iteration that no engine could do.  trainer_restarts: of this iteration.
+    iteration that were set aside.  trainer_restarts: of this iteration.
     """
 
     iteration: int = 0

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from sppo_ray.config import Config, changes
-from sppo_ray.errors import DamagedFile, RunFolderError
+from sppo_ray.config import Config, changes, validated
+from sppo_ray.errors import ConfigError, DamagedFile, RunFolderError
 from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside, Snapshot, from_table, to_table
 from sppo_ray.run_folder import files
 from sppo_ray.run_folder.lock import hold
@@ -233,7 +233,13 @@ class Ledger:
 
     def config(self) -> Config:
         """The configuration as the run's user wrote it: `playground` is not resolved to a path."""
-        return Config.model_validate(yaml.safe_load(files.read_bytes(self.root / "config.yaml"))["config"])
+        path = self.root / "config.yaml"
+        try:
+            return validated(yaml.safe_load(files.read_bytes(path))["config"])
+        except ConfigError as error:
+            raise RunFolderError(
+                f"{path} is of another version of sppo-ray: {error}. Use that version, or choose another --run-dir"
+            ) from None
 
     def claim(self, config: Config, about: dict[str, Any]) -> bool:
         """Write config.yaml into a new run folder, or check that it holds the same run. True if it is new.

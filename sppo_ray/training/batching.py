@@ -1,4 +1,4 @@
-"""How one worker's share of a batch becomes forward passes: by length, under a budget of tokens.
+"""Splits one worker's share of a batch into forward passes: by length, within a budget of tokens.
 
 In: responses with their prompts. Out: groups of them of like length, as right-padded tensors.
 """
@@ -24,7 +24,7 @@ class Row:
         return len(self.prompt) + len(self.response.token_ids)
 
 
-# An empty forward pass: under ZeRO-3 all workers make equally many.
+# For an empty forward pass: under ZeRO-3 all workers must make the same number of them.
 FILLER = Row([0], Response([0], [0.0], 0.5), weight=0.0, sign=1)
 
 
@@ -65,7 +65,7 @@ class Batch:
 
     token_ids: Tensor
     attention_mask: Tensor
-    scored: Tensor  # where a token of the response stands
+    scored: Tensor  # mask of the response tokens
     reference: Tensor  # reference log-probability of each response token, in nats; 0 elsewhere
     win_rate: Tensor
     weight: Tensor

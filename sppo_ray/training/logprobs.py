@@ -15,7 +15,7 @@ SLICE_ELEMENTS = 1 << 25  # logits of one slice: 128 MiB in float32
 
 
 class Scorer(nn.Module):
-    """A model as the trainer needs it: from tokens to the log-probabilities of the response's."""
+    """A model as the trainer needs it: from tokens to the log-probabilities of the response tokens."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -24,9 +24,9 @@ class Scorer(nn.Module):
         self.head = Head(network.get_output_embeddings(), cap)
 
     def forward(self, token_ids: Tensor, attention_mask: Tensor, scored: Tensor) -> Tensor:
-        """All (rows, length), right-padded; `scored` is a mask. Gives log pi in float32, 0 where `scored` is false."""
+        """All (rows, length), right-padded; `scored` is a mask. Returns log pi in float32, 0 where `scored` is false."""
         body = self.network.base_model(input_ids=token_ids, attention_mask=attention_mask)
-        # A token is scored by what precedes it; position 0, which nothing precedes, is never scored.
+        # A token is scored by the tokens before it; position 0 has none and is never scored.
         hidden = body.last_hidden_state[:, :-1][scored[:, 1:]]
         logprobs = self.head(hidden, token_ids[scored])
         return torch.zeros_like(scored, dtype=torch.float32).masked_scatter(scored, logprobs)
@@ -50,8 +50,8 @@ class Head(nn.Module):
 class LinearLogprobs(torch.autograd.Function):
     """log softmax(cap tanh((h W' + b) / cap)) at given tokens. h: (n, hidden), W: (vocabulary, hidden), tokens: (n,).
 
-    Gives (n,) float32. Logits are computed in the dtype of h, all else in float32. No cap: None.
-    Each slice's rows of the gradient of W are computed once and whole, so slicing costs them no precision.
+    Returns (n,) float32. Logits are computed in the dtype of h, all else in float32. No cap: None.
+    Each slice's rows of the gradient of W are computed once and whole, so slicing costs no precision.
     """
 
     @staticmethod
@@ -102,14 +102,14 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, part: slice, ca
     logits = hidden @ weight[part].T
     if bias is not None:
         logits += bias[part]
-    # The cap in the dtype of the product, as Transformers and vLLM have it: rounding once less would move the policy's
-    # log-probabilities away from the sampler's, which they are compared with.
+    # Capped in the dtype of the product, as in Transformers and vLLM: without that rounding the log-probabilities would
+    # differ more from the sampler's.
     return (logits if cap is None else logits.div_(cap).tanh_().mul_(cap)).float()
 
 
 def _columns(tokens: Tensor, part: slice) -> tuple[Tensor, Tensor]:
     """Of each row: whether its token lies in a slice of the vocabulary, and its column there (any, where it does not)."""
-    # No indexing by a mask: that would make a GPU wait for its host once a slice.
+    # No indexing by a mask, for which a GPU would wait for its host in every slice.
     inside = (tokens >= part.start) & (tokens < part.stop)
     return inside, (tokens - part.start).clamp(0, part.stop - part.start - 1)[:, None]
 

@@ -28,7 +28,7 @@ from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.reference_guard import check, measure
 from sppo_ray.training.schedule import warmup_steps
 
-# DeepSpeed calls collectives by names that torch has renamed: nothing that a user could mend.
+# DeepSpeed calls collectives by names that torch has renamed: a user can do nothing about it.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 CHECKPOINT_TAG = "zero"
@@ -44,7 +44,7 @@ class TrainablePolicy:
         self._config = config
         self._device = device
         self._loss = find_loss(config.training.loss)
-        # Gloo does this operator's work as well; compiling it would cost a minute of a machine's first run.
+        # Gloo does the same work; compiling this operator would take a minute of the first run on a machine.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         settings = _deepspeed_settings(config)
         self._zero = HfDeepSpeedConfig(settings)  # while it exists, from_pretrained shards the model
@@ -60,7 +60,7 @@ class TrainablePolicy:
         network.train()  # checkpointing needs it; the named models have no dropout
         optimizer = find_optimizer(config.training.optimizer).build(network.parameters(), config.training.learning_rate)
         warmup = warmup_steps(config.training, steps)
-        # DeepSpeed imports its Muon optimizer to learn that ours is another one, and that import loads torch's compiler.
+        # DeepSpeed imports its Muon optimizer to check that ours is another one, and with it torch's compiler.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
         self._engine, *_ = deepspeed.initialize(
             model=Scorer(network),
@@ -177,7 +177,7 @@ class TrainablePolicy:
     def gather(self) -> Iterator[tuple[str, Tensor]]:
         """The weights, one whole tensor after another, on the CPU. One worker iterates to the end, the others `assist`."""
         if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)  # each thread has its own, and another may iterate
+            torch.cuda.set_device(self._device)  # it is set per thread, and another thread may iterate
         for name, parameter in self._network.named_parameters():
             with deepspeed.zero.GatheredParameters([parameter]):
                 tensor = parameter.detach().to("cpu", copy=True)
@@ -190,7 +190,7 @@ class TrainablePolicy:
                 pass
 
     def save(self, folder: Path, log: list[dict[str, Any]]) -> None:
-        """Write a ZeRO checkpoint, every worker its own part: weights, optimizer, schedule, and the log so far."""
+        """Write a ZeRO checkpoint, each worker its own part: weights, optimizer, schedule, and the log so far."""
         state = {"steps_done": self.steps_done, "log": log}
         self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=state)
 
@@ -212,7 +212,7 @@ class TrainablePolicy:
         # DeepSpeed's and autograd's objects refer to each other where Python's collector cannot see it: only their tensors go.
         for tensor in filter(torch.is_tensor, (*states, *optimizer.fp32_partitioned_groups_flat, *shards)):
             if tensor.untyped_storage().resizable():
-                tensor.untyped_storage().resize_(0)  # also for those who hold views of it
+                tensor.untyped_storage().resize_(0)  # views of it included
             else:
                 tensor.data = tensor.new_empty(0)
         vars(optimizer).clear()

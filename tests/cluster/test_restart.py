@@ -99,6 +99,28 @@ def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
     assert not (ledger.root / "checkpoints").exists()
 
 
+def test_a_stopped_run_continues_with_another_number_of_workers(
+    undisturbed: Ledger, playground: Playground, tmp_path: Path
+) -> None:
+    ledger, coordinator, finished = start(tmp_path / "run", playground.policy)
+    until_trained(coordinator, 48)  # after a checkpoint of two workers, at step 10
+    ray.get(coordinator.stop.remote())
+    with pytest.raises(RunStopped):
+        ray.get(finished)
+    ray.kill(coordinator)
+    assert ledger.checkpoints.exists()
+
+    alone = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"workers": 1})})
+    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, alone)
+    ray.get(finished)
+    ray.kill(coordinator)
+    mine, other = ledger.training_rows(1), undisturbed.training_rows(1)
+    assert [row["pairs"] for row in mine] == [row["pairs"] for row in other]
+    # The weights of the first two steps are the same; then RMSprop makes a step of whatever rounding a small gradient has.
+    assert [row["loss"] for row in mine[:2]] == pytest.approx([row["loss"] for row in other[:2]], rel=1e-5)
+    assert [row["loss"] for row in mine[:5]] == pytest.approx([row["loss"] for row in other[:5]], rel=0.05)
+
+
 def test_a_paused_run_stays_paused_when_its_coordinator_dies(playground: Playground, tmp_path: Path) -> None:
     ledger, coordinator, finished = start(tmp_path / "run", playground.policy, seconds=1.0)
 

@@ -136,3 +136,11 @@ def test_a_run_folder_made_before_there_was_a_storage_section_is_continued(ledge
     config.write_text(config.read_text().replace("  storage:\n    keep_snapshots: null\n    keep_checkpoints: 1\n", ""))
     assert "storage" not in config.read_text()
     assert not ledger.claim(load_config(), {})
+
+
+def test_a_run_folder_of_another_version_is_refused_by_its_key(ledger: Ledger) -> None:
+    ledger.claim(load_config(), {})
+    config = ledger.root / "config.yaml"
+    config.write_text(config.read_text().replace("  seed: 42\n", "  seed: 42\n  sead: 42\n"))
+    with pytest.raises(RunFolderError, match=r"config\.yaml is of another version of sppo-ray: there is no key sead"):
+        ledger.claim(load_config(), {})
