@@ -1,12 +1,12 @@
 """Evaluation of snapshots: win rates by the judge, best-of-n, outputs for AlpacaEval and their lengths.
 
-    python jobs/evaluate.py win-rate A B --run-dir DIR           A and B: base, the number of an iteration, a model folder
-    python jobs/evaluate.py best-of MODEL --best-of 16 --run-dir DIR
-    python jobs/evaluate.py alpaca FILE --model MODEL --output model_outputs.json --run-dir DIR [--best-of 16]
-    python jobs/evaluate.py summarize FILE
+    sppo-ray evaluate win-rate A B --run-dir DIR           A and B: base, the number of an iteration, a model folder
+    sppo-ray evaluate best-of MODEL --best-of 16 --run-dir DIR
+    sppo-ray evaluate alpaca FILE --model MODEL --output model_outputs.json --run-dir DIR [--best-of 16]
+    sppo-ray evaluate summarize FILE
 
-The result is JSON on stdout, progress goes to stderr. Without --run-dir, --recipe or --config says how to sample and
-judge; key.path=value overrides. Exit status: 0 done, 1 the evaluation failed, 2 the input is at fault.
+`python jobs/evaluate.py` is the same. The result is JSON on stdout, progress goes to stderr. Without --run-dir, --recipe
+or --config says how to sample and judge; key.path=value overrides. Exit status: 0 done, 1 the evaluation failed, 2 the input is at fault.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.command_line import show_any_text
 from sppo_ray.errors import ConfigError, RunFailed, SppoError, StorageError, UserError
 from sppo_ray.evaluation import alpaca
 from sppo_ray.run_folder import files
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    show_any_text()
     given = parse(arguments)
     try:
         result = given.command(given)
@@ -38,12 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     except SppoError as error:
         print(f"the evaluation failed: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(result, indent=2, ensure_ascii=False))
+    print(json.dumps(result, indent=2))
     return 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="jobs/evaluate.py", description="Evaluate snapshots.")
+    parser = argparse.ArgumentParser(prog="sppo-ray evaluate", description="Evaluate snapshots.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     model = "base, the number of an iteration, or a model folder"
 
@@ -218,11 +220,12 @@ def cluster(setup: "EvaluationSetup") -> Iterator[Path]:
     """Ray, joined and found large enough for the pools, and a folder for answers that every node reaches."""
     import ray
 
+    from actors.cluster.connection import connect
     from actors.engines import most_resources
-    from jobs.sppo import connect, default_root
+    from jobs.sppo import default_root
     from sppo_ray.preparation import check_cluster
 
-    connect()
+    print(connect(), file=sys.stderr)
     training = setup.config.training.model_copy(update={"workers": 0})
     check_cluster(setup.config.model_copy(update={"training": training}), most_resources())
     root = setup.ledger.root if setup.ledger else default_root().resolve()

@@ -34,12 +34,12 @@ def accumulation(config: Config) -> int:
 
 def _run(config: Config) -> list[Row]:
     prompts = config.prompts
-    split = f", split {prompts.split}" if prompts.split else ""
-    column = f", column {prompts.column}" if prompts.column else ""
+    parts = {"subset": prompts.subset, "split": prompts.split, "column": prompts.column}
+    which = "".join(f", {name} {value}" for name, value in parts.items() if value)
     return [
         ("recipe", config.recipe),
         ("base_model", config.policy.model),
-        ("prompts", f"{prompts.source}{split}{column}"),
+        ("prompts", f"{prompts.source}{which}"),
         ("iterations", str(config.iterations)),
         ("seed", str(config.seed)),
     ]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sppo_ray.config.values import (
+    FREE,
     Labels,
     NotNegative,
     NotNegativeFloat,
@@ -21,9 +22,6 @@ from sppo_ray.config.values import (
 )
 from sppo_ray.loss import find_loss
 from sppo_ray.preference import Estimator
-
-# Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
-FREE = "may change on resume"
 
 MOST_CHATS = 32  # a generator has one thread for each
 

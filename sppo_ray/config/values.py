@@ -27,3 +27,6 @@ def _compiled(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_compiled)]
+
+# Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
+FREE = "may change on resume"

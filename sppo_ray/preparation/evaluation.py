@@ -5,7 +5,7 @@ Out: a `EvaluationSetup` and its `EvaluatedModel`s, with every fault of the inpu
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,10 @@ def held_out_prompts(config: Config) -> list[SourcePrompt]:
     """The held-out prompts of a configuration, those that a run with it evaluates on."""
     apart, count = config.evaluation.prompts, config.evaluation.held_out
     if apart is not None:
-        return read_prompts(apart, seed=config.seed).prompts
+        found = read_prompts(apart, seed=config.seed)
+        _say([f"{found.duplicates} duplicate prompts dropped"] if found.duplicates else [])
+        _say(f"left out: {row}" for row in found.skipped)
+        return found.prompts
     if not count:
         raise PromptError("there are no held-out prompts: give a file with --prompts, or set evaluation.held_out")
     return iteration_prompts(config.prompts, config.iterations, config.seed, held_out=count).held_out
@@ -119,16 +122,24 @@ def evaluated_model(
             f"{snapshot.uri} holds {model.context} tokens, generation.max_new_tokens is "
             f"{config.generation.max_new_tokens}: too few are left for prompts; lower it"
         )
+    limit = model.settings.max_prompt_length if cut else room
     encoded = chat_template.encode(
         model.tokenizer,
         prompts,
-        max_prompt_length=model.settings.max_prompt_length if cut else room,
+        max_prompt_length=limit,
         context=model.context if cut else None,
         skip_bad=cut,
         template_kwargs=model.settings.chat_template_kwargs,
     )
+    _say(f"{name}, left out: {row}" for row in encoded.skipped)
+    _say([f"{name}: {encoded.truncated} prompts keep only their last {limit} tokens"] if encoded.truncated else [])
     longest = max((len(prompt.token_ids) for prompt in encoded.prompts), default=1)
     policy = model.settings.model_copy(update={"max_prompt_length": longest})
     return EvaluatedModel(
         name, config.model_copy(update={"policy": policy}), snapshot, model.stop_token_ids, encoded.prompts
     )
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)

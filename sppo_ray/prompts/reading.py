@@ -106,10 +106,8 @@ def iteration_prompts(
     )
     for pool, n, rest in zip(pools, apart, kept, strict=True):
         if len(rest) < (1 if by_split else iterations):
-            each, limited = (
-                (" per split" if by_split else ""),
-                (f", at most {source.limit} used" if source.limit else ""),
-            )
+            each = " per split" if by_split else ""
+            limited = f", at most {source.limit} used" if source.limit else ""
             asked_too = f" that evaluation.prompts does not hold ({found.evaluated} do)" if found.evaluated else ""
             raise PromptError(
                 f"{source.source} gives {len(pool)} distinct prompts{each}{asked_too}, {n} of them held out{limited}: too "

@@ -40,7 +40,7 @@ def open_table(source: str, split: str | None = None, subset: str | None = None)
         _refuse(source, "is one file and has no", split=split, subset=subset)
         return read_file(path)
     if path.is_dir():
-        return _folder(path, split, subset)
+        return _folder(path.resolve(), split, subset)  # as `datasets` does with the folders that it looks into
     if not is_hub_name(source):
         raise PromptError(f"{source}: no such file or folder: correct prompts.source")
     return _hub(source, split, subset)
@@ -88,7 +88,8 @@ def _data_files(path: Path) -> list[Path]:
     return [
         file
         for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in READERS
+        if file.is_file()
+        and file.suffix.lower() in READERS
         and file.name not in ABOUT
         and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
     ]
@@ -126,7 +127,7 @@ def _saved(path: Path) -> Table:
 
 def _hub(name: str, split: str | None, subset: str | None) -> Table:
     """The download shows its progress; a network that cannot be reached is tried for half a minute."""
-    problem = f"{name} is neither a file or folder here nor a data set that the hub gives"
+    problem = f"{name} is neither a file or folder here nor can it be read from the hub"
     remedy = "correct prompts.source or prompts.subset, or save the data set with `save_to_disk` and name its folder"
     which = (name,) if subset is None else (name, subset)
     chosen = _choose(name, attempt(problem, remedy, lambda: datasets.get_dataset_split_names(*which)), split)

@@ -34,5 +34,5 @@ def few_steps(training: TrainingSettings, prompts: int) -> str | None:
     )
     return (
         f"{prompts} prompts are {what}: fewer than 1 / training.warmup_ratio = {1 / training.warmup_ratio:g} steps; "
-        "use more prompts or lower training.batch_size"
+        "a new run can use more prompts or a lower training.batch_size"
     )

@@ -101,7 +101,7 @@ def ray_head(folder: Path) -> Iterator[Head]:
     temporary = tempfile.mkdtemp(prefix="chaos-")  # short: Ray's sockets lie in it
     process = demo.start_head(port, environment, folder / "ray.log", temporary, gcs)
     try:
-        demo.wait_for(f"http://127.0.0.1:{port}", process)
+        demo.wait_for(f"http://127.0.0.1:{port}", process, folder / "ray.log")
         yield Head(process, environment | {"RAY_ADDRESS": f"127.0.0.1:{gcs}"})
     finally:
         demo.stop(process)

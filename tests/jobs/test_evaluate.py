@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from actors import engines
-from jobs import evaluate, sppo
+from actors.cluster import connection
+from jobs import evaluate
 from sppo_ray import preparation
 from sppo_ray.config import load_config
 from sppo_ray.errors import StorageError
@@ -34,9 +35,21 @@ def test_output_that_cannot_be_written_is_said_before_anything_is_sampled(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["asked.jsonl", "file", "folder"]
 
 
+def test_what_an_evaluation_leaves_out_or_cuts_is_said(
+    playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "cluster", lambda setup: (_ for _ in ()).throw(StorageError("stop here")))
+    prompts = write(tmp_path / "asked.jsonl", [{"prompt": text} for text in ("Hi", "Hi", " ", "long " * 300)])
+    held_out = [f"evaluation.prompts={{source: {prompts}, skip_bad_rows: true}}"]
+    assert evaluate.main(["best-of", str(playground.policy), "--recipe", "playground", *held_out]) == 1
+    said = capsys.readouterr().err
+    assert "1 duplicate prompts dropped" in said and f"left out: {prompts}, line 3 is empty" in said
+    assert "1 prompts keep only their last" in said
+
+
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sppo, "connect", lambda: None)
+    monkeypatch.setattr(connection, "connect", lambda: "")
     monkeypatch.setattr(engines, "most_resources", dict)
     monkeypatch.setattr(preparation, "check_cluster", lambda config, resources: None)
     return SimpleNamespace(config=load_config(), ledger=SimpleNamespace(root=tmp_path))

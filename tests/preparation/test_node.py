@@ -36,7 +36,7 @@ def test_a_node_without_storage_model_and_judge_says_so(tmp_path: Path) -> None:
     storage, model, judge = report("n1", config, tmp_path / FOLDER, elsewhere=True, gpus=False).failures
     assert "does not reach the run folder" in storage and "--run-dir" in storage
     assert model.startswith("/nowhere/model: no such folder") and "each node needs it under this path" in model
-    assert judge.startswith("judge /nowhere/judge is not there") and "each node needs it" in judge
+    assert judge.startswith("judge /nowhere/judge is missing") and "each node needs it" in judge
 
 
 def test_a_node_that_has_all_has_nothing_to_say(tmp_path: Path, playground: Playground) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from sppo_ray.errors import PromptError
 from sppo_ray.prompts import BadRow, parse_row
-from sppo_ray.prompts.messages import parse_messages
 from tests.prompts.tables import read, texts, turns, write
 
 
@@ -78,7 +77,7 @@ TWO_TURNS = turns(("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"))
     ],
 )
 def test_conversations_in_every_dialect(value, expected):
-    assert parse_messages(value) == tuple(expected)
+    assert parse_row({"messages": value}, "messages") == tuple(expected)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_conversations_in_every_dialect(value, expected):
 )
 def test_a_cell_that_cannot_be_read_whole_is_refused_by_its_turn(value, reason):
     with pytest.raises(BadRow) as raised:
-        parse_messages(value)
+        parse_row({"messages": value}, "messages")
     assert str(raised.value).startswith(reason)
 
 

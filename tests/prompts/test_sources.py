@@ -92,6 +92,17 @@ def test_a_split_is_read_with_all_its_shards(tmp_path):
         read(tmp_path)
 
 
+def test_a_folder_may_be_relative_or_a_link(tmp_path, monkeypatch):
+    shards(tmp_path / "real", "train", "a", "b")
+    shards(tmp_path / "real/more", "test", "c", "d")
+    (tmp_path / "real/not_a_file.json").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    for name in ("real", "link"):
+        assert texts(read(name, split="train").prompts) == ["a", "b"]
+        assert texts(read(name, split="test").prompts) == ["c", "d"]
+
+
 def test_a_shard_that_is_missing_is_said(tmp_path):
     shards(tmp_path, "train", "a", "b")
     (tmp_path / "train-00001-of-00002.parquet").unlink()

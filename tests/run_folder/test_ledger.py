@@ -110,9 +110,24 @@ def test_the_policy_in_use_is_kept_when_it_is_not_among_the_last(ledger: Ledger)
     assert [iteration for iteration in (1, 2, 3) if ledger.snapshot(iteration)] == [2, 3]
 
 
-def test_what_is_kept_may_change_between_submissions(ledger: Ledger) -> None:
-    ledger.claim(load_config(), {})
-    assert not ledger.claim(load_config(overrides=["storage.keep_snapshots=2", "storage.keep_checkpoints=3"]), {})
+def test_what_may_change_takes_its_new_value(ledger: Ledger) -> None:
+    ledger.claim(load_config(), {"versions": {"torch": "2"}})
+    overrides = ["storage.keep_snapshots=2", "training.reference_tolerance=0.5", "training.gradient_checkpointing=true"]
+    changed = load_config(overrides=overrides)
+    assert not ledger.claim(changed, {})
+    assert ledger.config() == changed
+    assert "torch: '2'" in (ledger.root / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(("workers", "kept"), [(1, False), (2, True)])
+def test_another_number_of_workers_drops_their_checkpoints(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture, workers: int, kept: bool
+) -> None:
+    ledger.claim(load_config(), {})  # two workers
+    files.write_bytes(ledger.checkpoints / "train" / "iter-1-step-10" / "zero_pp_rank_0", b"weights")
+    assert not ledger.claim(load_config(overrides=[f"training.workers={workers}", "training.cpus=0.5"]), {})
+    assert ledger.checkpoints.exists() == kept
+    assert ("trained again from its first step" in caplog.text) != kept
 
 
 def test_a_run_folder_made_before_there_was_a_storage_section_is_continued(ledger: Ledger) -> None:

@@ -218,7 +218,7 @@ def test_a_person_gets_stop_texts_seeds_and_logprobs(engine: VLLMGenerator, prom
     texts, deltas = asked(seed=3, logprobs=2)
     assert texts == asked(seed=3)[0] and texts[0] != texts[1]
     for delta in deltas:
-        assert delta.snapshot == "iter-0" and len(delta.logprobs) == delta.tokens
+        assert delta.snapshot == engine.snapshot.name and len(delta.logprobs) == delta.tokens
         for token in delta.logprobs:
             assert len(token.top) == 2 and 0 >= token.top[0][1] >= token.top[1][1]
             assert token.logprob <= token.top[0][1] + 1e-6

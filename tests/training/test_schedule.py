@@ -51,7 +51,7 @@ def test_few_steps_are_warned_of_in_words():
     assert few_steps(training, 40) is None  # ten steps: 1 / 0.1
     assert few_steps(training, 36) == (
         "36 prompts are 9 optimizer steps, the first of which has a learning rate of 0: fewer than "
-        "1 / training.warmup_ratio = 10 steps; use more prompts or lower training.batch_size"
+        "1 / training.warmup_ratio = 10 steps; a new run can use more prompts or a lower training.batch_size"
     )
     assert "3 prompts are 1 optimizer step, which is taken at the peak" in (few_steps(training, 3) or "")
     assert few_steps(TrainingSettings(batch_size=4, warmup_ratio=0.0), 4) is None
