@@ -32,9 +32,10 @@ class SpelledTokens:
 
     def __init__(self, names: Iterable[str]) -> None:
         ordered = sorted(names, key=len, reverse=True)
-        first = FIRST + secrets.randbelow(LAST - FIRST - 2 * len(ordered))
-        self._placeholders = {name: chr(first + 2 * n) * len(name) for n, name in enumerate(ordered)}
-        self._marks = {name: chr(first + 2 * n + 1) for n, name in enumerate(ordered)}
+        first = FIRST + secrets.randbelow(LAST - FIRST - 3 * len(ordered))
+        self._placeholders = {name: chr(first + 3 * n) * len(name) for n, name in enumerate(ordered)}
+        # For a token with a mark on both sides, and for one with a mark on one side.
+        self._marks = {name: (chr(first + 3 * n + 1), chr(first + 3 * n + 2)) for n, name in enumerate(ordered)}
         self._names = {placeholder: name for name, placeholder in self._placeholders.items()}
         self._placeholder = _any(self._names)
         self.pattern = _any(ordered)
@@ -55,7 +56,7 @@ class SpelledTokens:
         ]
         if not spelled:
             return rendered
-        marks = _any(self._marks[one.name] for one in spelled)
+        marks = _any(mark for one in spelled for mark in self._marks[one.name])
 
         def edited() -> str | None:
             try:
@@ -71,9 +72,9 @@ class SpelledTokens:
         for one in spelled:
             one.edit = one.name
         for one in spelled:
-            name, mark = one.name, self._marks[one.name]
+            name, (both, single) = one.name, self._marks[one.name]
             # Without effect on the text, the token is dropped by the template.
-            for edit in (self._placeholders[name], "", f"{mark}{name}{mark}", f"{mark}{name}", f"{name}{mark}"):
+            for edit in (self._placeholders[name], "", both + name + both, single + name, name + single):
                 one.edit = edit
                 if (found := edited()) is not None:
                     text = found
@@ -84,8 +85,8 @@ class SpelledTokens:
                 )
         assert text is not None  # of the last edit, which holds with all others
         for name in {one.name for one in spelled}:
-            mark, word = self._marks[name], re.escape(name)
-            text = re.sub(f"{mark}{word}{mark}?|{word}{mark}", self._placeholders[name], text)
+            (both, single), word = self._marks[name], re.escape(name)
+            text = re.sub(f"{both}{word}{both}|{single}{word}|{word}{single}", self._placeholders[name], text)
         return marks.sub("", text)
 
     def lift(self, text: str) -> str:
