@@ -1,5 +1,6 @@
 """Win rates, ties, intervals and best-of-n by hand; what `jobs/evaluate.py` says of input that it cannot use."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,9 @@ def test_a_number_needs_a_run(setup):
         find_snapshot("1", EvaluationSetup(setup.config, None, None, stored=False))
 
 
-def test_stored_answers_are_used_only_where_they_are_those_asked_for(setup):
+def test_stored_answers_are_used_only_where_they_are_those_asked_for(setup, playground):
+    policy = setup.config.policy.model_copy(update={"model": str(playground.policy)})
+    setup = replace(setup, config=setup.config.model_copy(update={"policy": policy}))
     found = stored_answers(setup, "base", 2)
     assert found is not None and [row.prompt_id for row in found] == ["p", "q"]
     assert stored_answers(setup, "base", 3) is None  # other than were sampled
