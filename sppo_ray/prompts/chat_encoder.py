@@ -54,12 +54,13 @@ class ChatEncoder:
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """Raises `PromptError` where the template refuses the messages, say a system turn, or drops the last one's text."""
-        text = self._spelled.follow(messages, self.render, THOUGHT_TAGS)
-        if self._spelled.holds_placeholder(text):
+        rendered = self.render(messages)
+        text = self._spelled.follow(messages, rendered, self.render, THOUGHT_TAGS)
+        if text is None:
+            ids = self._tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+        else:
             encoding = self._twin.encode(self._spelled.lift(self._aliased(text)), add_special_tokens=False)
             ids = [self._real.get(number, number) for number in encoding.ids]
-        else:
-            ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if not self._arrived(messages[-1]["content"], ids):
             raise PromptError(
                 f"the text of its last turn does not reach the policy: the chat template of "

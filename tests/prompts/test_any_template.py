@@ -1,7 +1,10 @@
 """Token ids are those of `apply_chat_template` whatever a template does with the text, and text never becomes control."""
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
 
 from sppo_ray.errors import ConfigError, ModelError, PromptError
 from sppo_ray.prompts import SourcePrompt
@@ -213,3 +216,18 @@ def test_the_end_of_turn_of_a_template_that_asks_for_a_system_turn() -> None:
     tokenizer = tokenizer_of(asks + TEMPLATES["system first"])
     assert tokenizer.convert_ids_to_tokens(ChatEncoder(tokenizer).end_of_turn()) == "<|im_end|>"
     assert ChatEncoder(tokenizer_of("{{ raise_exception('never') }}")).end_of_turn() is None
+
+
+def test_characters_like_the_placeholders_are_ordinary_text() -> None:
+    """Icon fonts use the private-use planes, from which placeholders are drawn."""
+    tokenizer = tokenizer_of(TEMPLATES["system first"])
+    icons = "".join(map(chr, range(0xF0000, 0x10FFFD, 3)))
+    expected = tokenizer.apply_chat_template(list(turns(icons)), add_generation_prompt=True)["input_ids"]
+    assert ChatEncoder(tokenizer).ids(turns(icons)) == expected
+
+
+def test_a_tokenizer_without_control_tokens() -> None:
+    backend = Tokenizer(BPE())
+    backend.train_from_iterator(["user: hello assistant:"], BpeTrainer(show_progress=False))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, chat_template="{{ messages[0].content }}")
+    assert ChatEncoder(tokenizer).ids(turns("hello")) == tokenizer.encode("hello")
