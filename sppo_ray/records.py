@@ -49,6 +49,7 @@ class Candidates:
 class Judged:
     """The judge's view of one prompt's K candidates.
 
+    responses: as the judge was shown them, without thoughts.
     comparisons: (K, K) logits c[i][j] that response i, placed left, beats response j; zero diagonal.
     win_rates: K values in [0, 1], NaN for a response that is set aside.  chosen, rejected: indices into responses.
     truncated: share of the comparisons in which the judge saw a cut text.

@@ -104,8 +104,9 @@ def _describe(problem: Any) -> str:
         return f"there is no key {'.'.join(path)}{nearest(path[-1], names, '.'.join([*path[:-1], '']))}"
     if problem["type"] == "missing":
         return f"{'.'.join(path)} is missing: add it to the configuration"
-    if problem["type"] == "value_error" and not path:
-        return str(problem["ctx"]["error"])
+    if problem["type"] == "value_error":
+        message = str(problem["ctx"]["error"])
+        return f"{'.'.join(path)} is {problem['input']!r}: {message}" if path else message
     hint = QUOTING.format(key=".".join(path)) if problem["type"] == "string_type" else ""
     return f"{'.'.join(path)} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{hint}"
 

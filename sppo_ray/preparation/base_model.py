@@ -28,8 +28,8 @@ class BaseModel:
 
 def read_model(settings: PolicySettings) -> BaseModel:
     """A model folder or hub name: configuration and tokenizer, not the weights."""
-    tokenizer = chat_template.load_tokenizer(settings.model, settings.trust_remote_code)
     config = _causal_config(settings)
+    tokenizer = chat_template.load_tokenizer(settings.model, settings.trust_remote_code)
     encoder = chat_template.ChatEncoder(tokenizer, settings.chat_template_kwargs)
     stops = chat_template.stop_token_ids(tokenizer, _eos(settings, config), settings.chat_template_kwargs)
     if settings.thoughts is None:
@@ -54,8 +54,9 @@ def check_publishing(settings: PolicySettings) -> None:
 
 def _causal_config(settings: PolicySettings) -> PreTrainedConfig:
     model = settings.model
+    where = chat_template.find_model(model)
     try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=settings.trust_remote_code)
+        config = AutoConfig.from_pretrained(where, trust_remote_code=settings.trust_remote_code)
     except Exception as error:
         raise ModelError(
             f"policy.model={model}: its config.json cannot be used ({one_line(error)}): correct it, or install a version "

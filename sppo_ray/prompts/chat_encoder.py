@@ -8,7 +8,7 @@ import difflib
 import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from jinja2.defaults import DEFAULT_NAMESPACE
@@ -45,19 +45,22 @@ class ChatEncoder:
         self._ids = {
             token.content: number
             for number, token in self._added.items()
-            if token.special or (token.content.strip() and token.content in self._template)
+            if token.special
+            or token.content in THOUGHT_TAGS
+            or (token.content.strip() and token.content in self._template)
         }
         self._spelled = SpelledTokens(self._ids)
         self._secret = secrets.token_hex(8)
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """Raises `PromptError` where the template refuses the messages, say a system turn, or drops the last one's text."""
-        text = self._spelled.follow(messages, self.render, THOUGHT_TAGS)
-        if self._spelled.holds_placeholder(text):
+        rendered = self.render(messages)
+        text = self._spelled.follow(messages, rendered, self.render, THOUGHT_TAGS)
+        if text is None:
+            ids = self._tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+        else:
             encoding = self._twin.encode(self._spelled.lift(self._aliased(text)), add_special_tokens=False)
             ids = [self._real.get(number, number) for number in encoding.ids]
-        else:
-            ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if not self._arrived(messages[-1]["content"], ids):
             raise PromptError(
                 f"the text of its last turn does not reach the policy: the chat template of "
@@ -118,13 +121,20 @@ class ChatEncoder:
         return template
 
     def _arrived(self, text: str, ids: list[int]) -> bool:
-        decode: Any = partial(self._tokenizer.decode, clean_up_tokenization_spaces=False)
-        there = _squeezed(decode(ids))
-        if _squeezed(text) in there:
+        there = self._plain(self._decode(ids))
+        if self._plain(text) in there:
             return True
         # A tokenizer may change characters by itself, but it must know them.
         alone = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return self._tokenizer.unk_token_id not in alone and _squeezed(decode(alone)) in there
+        return self._tokenizer.unk_token_id not in alone and self._plain(self._decode(alone)) in there
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    def _plain(self, text: str) -> str:
+        """Without what templates and tokenizers change: control tokens, whitespace, case, look-alikes of a character."""
+        text = unicodedata.normalize("NFKC", self._spelled.pattern.sub("", text)).casefold()
+        return "".join(text.replace("▁", " ").split())
 
     # The twin
 
@@ -159,8 +169,3 @@ class ChatEncoder:
             normalized=token.normalized,
             special=False,
         )
-
-
-def _squeezed(text: str) -> str:
-    """Without whitespace, case and the difference of characters that look the same, which templates and tokenizers change."""
-    return "".join(unicodedata.normalize("NFKC", text).casefold().replace("▁", " ").split())

@@ -16,7 +16,7 @@ from sppo_ray.prompts.chat_encoder import ChatEncoder
 from sppo_ray.prompts.reading import NAMED, SourcePrompt
 from sppo_ray.records import Prompt
 
-__all__ = ["ChatEncoder", "Encoded", "encode", "hidden_tokens", "load_tokenizer", "stop_token_ids"]
+__all__ = ["ChatEncoder", "Encoded", "encode", "find_model", "hidden_tokens", "load_tokenizer", "stop_token_ids"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,21 @@ class Encoded:
     skipped: list[str]
 
 
-def load_tokenizer(model: str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model folder or hub name, with a chat template."""
+def find_model(model: str) -> Path | str:
+    """The model's folder on this machine, or its name on the hub."""
     folder = Path(model).expanduser()
-    # Transformers makes up an empty tokenizer for a folder that holds only a config.json.
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
-        raise ModelError(f"{model} holds no tokenizer: copy the model's tokenizer.json and tokenizer_config.json there")
     if not folder.is_dir() and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", model):
         raise ModelError(f"{model}: no such folder: correct policy.model")
+    return folder if folder.is_dir() else model
+
+
+def load_tokenizer(model: str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model folder or hub name, with a chat template."""
+    where = find_model(model)
+    # Transformers makes up an empty tokenizer for a folder that holds only a config.json.
+    if isinstance(where, Path) and not any((where / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        raise ModelError(f"{model} holds no tokenizer: copy the model's tokenizer.json and tokenizer_config.json there")
     try:
-        where = folder if folder.is_dir() else model
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
     except Exception as error:  # a file of another version of the library fails anywhere in it
         raise ModelError(

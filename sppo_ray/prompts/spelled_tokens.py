@@ -32,21 +32,23 @@ class SpelledTokens:
 
     def __init__(self, names: Iterable[str]) -> None:
         ordered = sorted(names, key=len, reverse=True)
-        first = FIRST + secrets.randbelow(LAST - FIRST - 2 * len(ordered))
-        self._placeholders = {name: chr(first + 2 * n) * len(name) for n, name in enumerate(ordered)}
-        self._marks = {name: chr(first + 2 * n + 1) for n, name in enumerate(ordered)}
-        self._names = {placeholder: name for name, placeholder in self._placeholders.items()}
-        self._placeholder = _any(self._names)
-        self.pattern = _any(ordered)
+        self.pattern = re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
+        size = len(ordered) or 1
+        first = FIRST + secrets.randbelow(LAST - FIRST - 3 * size)
+        self._placeholders = {name: chr(first + n) * len(name) for n, name in enumerate(ordered)}
+        self._names = {chr(first + n): name for n, name in enumerate(ordered)}
+        # For a token with a mark on both sides, and for one with a mark on one side.
+        self._marks = {name: (chr(first + size + n), chr(first + 2 * size + n)) for n, name in enumerate(ordered)}
+        self._placeholder = re.compile(rf"([{chr(first)}-{chr(first + size - 1)}])\1*")
+        self._mark = re.compile(f"[{chr(first + size)}-{chr(first + 3 * size - 1)}]")
 
-    def follow(self, messages: Sequence[Message], render: Render, kept: frozenset[str]) -> str:
-        """The rendered messages with placeholders.
+    def follow(self, messages: Sequence[Message], rendered: str, render: Render, kept: frozenset[str]) -> str | None:
+        """The rendered text with placeholders; None where no control token of a message arrives in it.
 
-        kept: names that are the template's own even in the assistant's turns.
+        rendered: the messages as they are.  kept: names that are the template's own even in the assistant's turns.
         A template may look for its own control tokens in a message, so an edit counts only if the text comes out as it
         does without. Where a placeholder changes it, the token itself stays, with a mark that tells whether it arrives.
         """
-        rendered = render(messages)
         spelled = [
             _Spelled(match[0], turn, match.start())
             for turn, message in enumerate(messages)
@@ -54,26 +56,25 @@ class SpelledTokens:
             if message["role"] != "assistant" or match[0] not in kept
         ]
         if not spelled:
-            return rendered
-        marks = _any(self._marks[one.name] for one in spelled)
+            return None
 
         def edited() -> str | None:
             try:
                 text = render(self._edited(messages, spelled))
             except PromptError:  # the template misses the token
                 return None
-            return text if marks.sub("", self.lift(text)) == rendered else None
+            return text if self._mark.sub("", self.lift(text)) == rendered else None
 
         for one in spelled:
             one.edit = self._placeholders[one.name]
         if (text := edited()) is not None:
-            return text
+            return text if self._placeholder.search(text) else None
         for one in spelled:
             one.edit = one.name
         for one in spelled:
-            name, mark = one.name, self._marks[one.name]
+            name, (both, single) = one.name, self._marks[one.name]
             # Without effect on the text, the token is dropped by the template.
-            for edit in (self._placeholders[name], "", f"{mark}{name}{mark}", f"{mark}{name}", f"{name}{mark}"):
+            for edit in (self._placeholders[name], "", both + name + both, single + name, name + single):
                 one.edit = edit
                 if (found := edited()) is not None:
                     text = found
@@ -84,16 +85,18 @@ class SpelledTokens:
                 )
         assert text is not None  # of the last edit, which holds with all others
         for name in {one.name for one in spelled}:
-            mark, word = self._marks[name], re.escape(name)
-            text = re.sub(f"{mark}{word}{mark}?|{word}{mark}", self._placeholders[name], text)
-        return marks.sub("", text)
+            (both, single), word = self._marks[name], re.escape(name)
+            text = re.sub(f"{both}{word}{both}|{single}{word}|{word}{single}", self._placeholders[name], text)
+        text = self._mark.sub("", text)
+        return text if self._placeholder.search(text) else None
 
     def lift(self, text: str) -> str:
         """The text with the names in place of their placeholders."""
-        return self._placeholder.sub(lambda match: self._names[match[0]], text)
+        return self._placeholder.sub(lambda match: self._named(match[1], len(match[0])), text)
 
-    def holds_placeholder(self, text: str) -> bool:
-        return self._placeholder.search(text) is not None
+    def _named(self, character: str, length: int) -> str:
+        name = self._names[character]
+        return name * (length // len(name))  # of one that the template has cut, nothing: the text differs
 
     def _edited(self, messages: Sequence[Message], spelled: list[_Spelled]) -> list[Message]:
         edited = []
@@ -104,7 +107,3 @@ class SpelledTokens:
                 end = one.start + len(one.name)
             edited.append(Message(role=message["role"], content="".join([*parts, text[end:]])))
         return edited
-
-
-def _any(texts: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, texts)) or r"(?!)")

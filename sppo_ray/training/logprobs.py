@@ -25,9 +25,12 @@ class Scorer(nn.Module):
 
     def forward(self, token_ids: Tensor, attention_mask: Tensor, scored: Tensor) -> Tensor:
         """All (rows, length), right-padded; `scored` is a mask. Returns log pi in float32, 0 where `scored` is false."""
-        body = self.network.base_model(input_ids=token_ids, attention_mask=attention_mask)
+        network = self.network
+        # What Transformers names the base of Llama 4 is the whole model, logits included.
+        body = network.base_model if network.base_model is not network else network.model
+        states = body(input_ids=token_ids, attention_mask=attention_mask).last_hidden_state
         # A token is scored by the tokens before it; position 0 has none and is never scored.
-        hidden = body.last_hidden_state[:, :-1][scored[:, 1:]]
+        hidden = states[:, :-1][scored[:, 1:]]
         logprobs = self.head(hidden, token_ids[scored])
         return torch.zeros_like(scored, dtype=torch.float32).masked_scatter(scored, logprobs)
 

@@ -30,6 +30,11 @@ def test_an_override_opens_a_section_that_the_file_leaves_out():
 @pytest.mark.parametrize(
     "override, words",
     [
+        ("seed=-1", ["seed is -1", "greater than or equal to 0"]),
+        ("seed=4294967296", ["seed is 4294967296", "less than 4294967296"]),
+        ("training.eta=.inf", ["training.eta is inf", "finite"]),
+        ("training.eta=.nan", ["training.eta is nan", "finite"]),
+        ("policy.thoughts=(", ["policy.thoughts is '(': it is not a regular expression: missing )"]),
         ("training.etta=1", ["there is no key training.etta", "did you mean training.eta"]),
         ("trainig.eta=1", ["there is no key trainig", "training"]),
         ("judge.estimatr=pooled", ["judge.estimator"]),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,35 @@ def test_a_shape_from_the_keys_of_a_llama() -> None:
     assert from_config(LLAMA | {"tie_word_embeddings": True}).parameters == 348
     # Gemma 2: tied, two more norms per layer, 2 x 2 x 4 numbers.
     assert from_config(LLAMA | {"model_type": "gemma2"}).parameters == 348 + 16
+
+
+@pytest.mark.parametrize(
+    "config, shape",
+    [
+        # The published config.json of Gemma 3 4B leaves out what its class has by default.
+        (
+            {
+                "model_type": "gemma3",
+                "text_config": {
+                    "hidden_size": 2560,
+                    "intermediate_size": 10240,
+                    "model_type": "gemma3_text",
+                    "num_hidden_layers": 34,
+                },
+            },
+            Shape(34, 2560, 8, 4, 256, 10240, 262208, 131072, tied=True, norms=4),
+        ),
+        ({"model_type": "mistral3", "text_config": LLAMA}, from_config(LLAMA)),
+    ],
+)
+def test_a_shape_of_a_composite_model_is_that_of_its_language_model(config: dict[str, Any], shape: Shape) -> None:
+    assert from_config(config) == shape
+
+
+@pytest.mark.parametrize("kind", ["newer-than-this", "gpt2"])
+def test_a_shape_that_its_class_does_not_tell_is_one_line(kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"the shape of a {kind} model is unknown"):
+        from_config({"model_type": kind})
 
 
 def test_a_config_on_this_machine_wins_over_the_table(playground: Playground) -> None:
