@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from sppo_ray.config.reference import section_of
 from sppo_ray.config.tree import Config, Section
 from sppo_ray.errors import ConfigError
 from sppo_ray.loading import nearest
@@ -112,8 +113,9 @@ def _describe(problem: Any) -> str:
 
 
 def _keys(path: list[str]) -> list[str]:
-    model: Any = Config
+    section: type[Section] | None = Config
     for part in path:
-        kinds = [model.model_fields[part].annotation, *getattr(model.model_fields[part].annotation, "__args__", ())]
-        model = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section))
-    return list(model.model_fields)
+        assert section is not None  # pydantic names only keys that are there
+        section = section_of(section.model_fields[part])
+    assert section is not None
+    return list(section.model_fields)

@@ -26,7 +26,7 @@ def keys(
 ) -> Iterator[tuple[str, FieldInfo, bool]]:
     """The dotted path and the field of every key that holds a value, and whether it may change on resume."""
     for name, field in section.model_fields.items():
-        inner, may_change = _section_of(field), free or FREE in field.metadata
+        inner, may_change = section_of(field), free or FREE in field.metadata
         if inner is None:
             yield prefix + name, field, may_change
         else:
@@ -37,11 +37,11 @@ def _sections(section: type[Section], prefix: str, free: bool = False) -> Iterat
     title = f"## {prefix.rstrip('.') or 'Top level'}"
     meaning = (section.__doc__ or "").strip()
     fields = {name: (field, free or FREE in field.metadata) for name, field in section.model_fields.items()}
-    rows = [_row(prefix + name, *about) for name, about in fields.items() if _section_of(about[0]) is None]
+    rows = [_row(prefix + name, *about) for name, about in fields.items() if section_of(about[0]) is None]
     if rows:
         yield "\n".join([title, "", meaning, "", *HEADER, *rows])
     for name, (field, may_change) in fields.items():
-        inner = _section_of(field)
+        inner = section_of(field)
         if inner is not None:
             yield from _sections(inner, f"{prefix}{name}.", may_change)
 
@@ -81,7 +81,7 @@ def _type(annotation: Any) -> str:
     return {"str": "text", "int": "integer", "float": "number", "bool": "true, false"}[annotation.__name__]
 
 
-def _section_of(field: FieldInfo) -> type[Section] | None:
+def section_of(field: FieldInfo) -> type[Section] | None:
     """The section that a field holds, where it is one (or may be left out)."""
     kinds = [field.annotation, *get_args(field.annotation)]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)

@@ -7,14 +7,13 @@ transformers) `Prompt`s as token ids.
 from sppo_ray.prompts.messages import BadRow, transcript
 from sppo_ray.prompts.reading import SourcePrompt, iteration_prompts, read_prompts
 from sppo_ray.prompts.rows import columns_read, parse_row
-from sppo_ray.prompts.sources import is_hub_name, open_table
+from sppo_ray.prompts.sources import open_table
 
 __all__ = [
     "BadRow",
     "SourcePrompt",
     "chat_template",
     "columns_read",
-    "is_hub_name",
     "iteration_prompts",
     "open_table",
     "parse_row",

@@ -3,7 +3,6 @@
 In: a model folder and `SourcePrompt`s. Out: `Prompt`s whose token ids sampler and trainer share; pairs cut to length.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sppo_ray.errors import ModelError, PromptError, one_line
+from sppo_ray.models import HUB_NAME
 from sppo_ray.prompts.chat_encoder import ChatEncoder
 from sppo_ray.prompts.reading import NAMED, SourcePrompt
 from sppo_ray.records import Prompt
@@ -31,7 +31,7 @@ class Encoded:
 def find_model(model: str) -> Path | str:
     """The model's folder on this machine, or its name on the hub."""
     folder = Path(model).expanduser()
-    if not folder.is_dir() and not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", model):
+    if not folder.is_dir() and not HUB_NAME.fullmatch(model):
         raise ModelError(f"{model}: no such folder: correct policy.model")
     return folder if folder.is_dir() else model
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import datasets
 
 from sppo_ray.errors import PromptError
+from sppo_ray.models import HUB_NAME
 from sppo_ray.prompts.files import READERS, Table, attempt, join_tables, read_file
 from sppo_ray.prompts.rows import Row
 
 datasets.disable_progress_bars()
 logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)  # it warns of a folder without a README.md
 
-HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 SHARD = re.compile(r"(?P<name>.+?)[-._]\d{5}-of-(?P<total>\d{5})(?!\d)")
 ABOUT = ("dataset_info.json", "dataset_infos.json", "config.json", "state.json")  # files that describe a data set
 

@@ -6,7 +6,7 @@ In: `RunStatus` and the run folder. Out: plain numbers and words, times in secon
 import time
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from sppo_ray.reporting import PoolStatus, RunStatus, Stage
 from sppo_ray.web.folder import RunFolder
@@ -25,6 +25,8 @@ class StageView(BaseModel):
 
 
 class MemberView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     state: Literal["starting", "up", "asleep", "draining", "failed"]
     load: int
@@ -161,17 +163,7 @@ def pool_views(status: RunStatus) -> list[PoolView]:
 
 
 def _pool(name: str, pool: PoolStatus) -> PoolView:
-    members = [
-        MemberView(
-            name=member.name,
-            state=member.state,
-            load=member.load,
-            restarts=member.restarts,
-            snapshot=member.snapshot,
-            failure=member.failure,
-        )
-        for member in pool.members
-    ]
+    members = [MemberView.model_validate(member) for member in pool.members]
     return PoolView(name=name, target=pool.target, min=pool.min, max=pool.max, waiting=pool.waiting, members=members)
 
 

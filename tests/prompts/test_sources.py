@@ -7,7 +7,8 @@ import pytest
 
 from sppo_ray.config import PromptSource
 from sppo_ray.errors import PromptError
-from sppo_ray.prompts import is_hub_name, iteration_prompts, sources
+from sppo_ray.prompts import iteration_prompts, sources
+from sppo_ray.prompts.sources import is_hub_name
 from tests.prompts.tables import numbered, read, texts, write
 
 TWO = ["two\nlines", " x "]
