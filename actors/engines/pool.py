@@ -49,28 +49,8 @@ class Routing(Members):
 
     async def open(self, snapshot: Snapshot | None = None) -> None:
         """Awake, with this snapshot. Returns once `min` members serve; a paused pool stays paused."""
-        await self._change(snapshot=snapshot, asleep=False, idle=False)
+        await self.desire(replace(self._state or PoolState(), snapshot=snapshot, asleep=False, idle=False))
         await self.settled()
-
-    async def sleep(self) -> None:
-        """Give up the device memory until the pool is opened again."""
-        await self._change(asleep=True)
-        await self.settled()
-
-    async def rest(self) -> None:
-        """There is nothing to do for a while: shrink to `min` where the settings allow it."""
-        await self._change(idle=True)
-
-    async def pause(self) -> None:
-        """Start no more work until `resume`; what is in flight ends."""
-        await self._change(paused=True)
-
-    async def resume(self) -> None:
-        await self._change(paused=False)
-
-    async def scale(self, target: int) -> None:
-        """Have this many members, as far as the cluster has room. Those that go finish their work first."""
-        await self._change(target=target)
 
     async def status(self) -> PoolStatus:
         return self._status()
@@ -112,9 +92,6 @@ class Routing(Members):
             raise PoolAsleep(f"no member of the pool {self._name} serves now")
         best = min(current, key=lambda member: member.load)
         return best.name, best.actor
-
-    async def _change(self, **what: Any) -> None:
-        await self.desire(replace(self._state or PoolState(), **what))
 
     async def _take(self, alone: bool) -> Member:
         """Wait for a member with room for a call, and count the call."""

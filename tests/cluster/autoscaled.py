@@ -15,7 +15,7 @@ import ray
 
 from actors.cluster.placement import here, role_options
 from actors.cluster.preflight import preflight
-from actors.engines import generator, ranker
+from actors.engines import PoolState, generator, ranker
 from actors.engines.pools import start_pool
 from actors.run.board import Board
 from actors.run.scoring import EnginePools
@@ -52,7 +52,7 @@ def main(address: str, folder: Path) -> None:
     score_all(EnginePools(CONFIG, ledger, *pools), board)
     roles = {name: sorted(set((folder / name).read_text().split())) for name in starts}
     most = generator_nodes(2)  # the third generator stays pending
-    ray.get(pools[0].scale.remote(1))
+    ray.get(pools[0].desire.remote(PoolState(BASE, target=1)))
     least = generator_nodes(1)
     found = {
         "blocks": len(ledger.blocks(Judged, 1)),

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import ray
 
-from actors.engines import Pool, generator
+from actors.engines import Pool, PoolState, generator
 from actors.run.scoring import EnginePools, sample_block
 from sppo_ray.config import PoolSettings, load_config
 from sppo_ray.errors import ConfigError, ModelError, PoolAsleep, RunFailed, SnapshotMismatch
@@ -164,7 +164,7 @@ def test_a_member_that_goes_finishes_its_work_first(tmp_path: Path) -> None:
     paths = [ledger.block(Candidates, 1, block) for block in range(4)]
     calls = [pool.call.remote("generate", path, PROMPTS, 5, "iter-0") for path in paths]
     time.sleep(0.3)
-    ray.get(pool.scale.remote(1))
+    ray.get(pool.desire.remote(PoolState(BASE, target=1)))
     ray.get(calls)
 
     (left,) = members_up(pool, 1)
@@ -173,20 +173,21 @@ def test_a_member_that_goes_finishes_its_work_first(tmp_path: Path) -> None:
         time.sleep(0.05)
     status = ray.get(pool.status.remote())
     assert status.outages == [] and len(status.members) == 1  # nothing was done twice
-    ray.get(pool.scale.remote(2))
+    ray.get(pool.desire.remote(PoolState(BASE, target=2)))
     assert len(members_up(pool, 2)) == 2
 
 
 def test_a_size_that_cannot_be_is_refused(tmp_path: Path) -> None:
     pool = open_pool(Ledger(tmp_path), partial(FakeGenerator, BASE), size=1)
     with pytest.raises(ConfigError, match=r"2 is not between min = 1 and max = 1"):
-        ray.get(pool.scale.remote(2))
+        ray.get(pool.desire.remote(PoolState(BASE, target=2)))
 
 
 def test_a_pool_that_sleeps_serves_again_with_the_next_policy(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     pool = open_pool(ledger, partial(FakeGenerator, BASE), size=1)
-    ray.get(pool.sleep.remote())
+    ray.get(pool.desire.remote(PoolState(BASE, asleep=True)))
+    ray.get(pool.settled.remote())
     assert [member.state for member in ray.get(pool.status.remote()).members] == ["asleep"]
     with pytest.raises(PoolAsleep):
         ray.get(pool.member.remote())
@@ -199,10 +200,10 @@ def test_a_pool_that_sleeps_serves_again_with_the_next_policy(tmp_path: Path) ->
 def test_a_paused_pool_gives_out_no_work_until_it_goes_on(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     pool = open_pool(ledger, partial(FakeGenerator, BASE), size=1)
-    ray.get(pool.pause.remote())
+    ray.get(pool.desire.remote(PoolState(BASE, paused=True)))
     call = pool.call.remote("generate", ledger.block(Candidates, 1, 0), PROMPTS, 5, "iter-0")
     assert ray.wait([call], timeout=1.0)[0] == [] and ray.get(pool.status.remote()).waiting == 1
-    ray.get(pool.resume.remote())
+    ray.get(pool.desire.remote(PoolState(BASE)))
     ray.get(call)
 
 

@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray.data import DataContext, ExecutionOptions
 
-from actors.engines import Pool, generator, ranker
+from actors.engines import Pool, PoolState, generator, ranker
 from actors.run.board import Board
 from actors.run.pairs import training_pairs
 from actors.run.scoring import EnginePools
@@ -76,11 +76,11 @@ def test_pairs_are_there_as_soon_as_their_block_is_judged(pools: EnginePools) ->
     """The trainer's dataset reads the first block while the last one is not sampled yet."""
     board = ray.remote(num_cpus=0)(Board).remote()
     ray.get(board.begin.remote(1, len(PROMPTS)))
-    ray.get(pools.generators.pause.remote())
+    ray.get(pools.generators.desire.remote(PoolState(BASE, paused=True)))
     scoring = board.score.remote(pools, 1, "iter-0")
     _, waiting = ray.wait([board.judged.remote(1, 0)], timeout=1)
     assert waiting
-    ray.get(pools.generators.resume.remote())
+    ray.get(pools.generators.desire.remote(PoolState(BASE)))
     ray.get([board.judged.remote(1, block) for block in range(3)], timeout=60)
     ray.get(scoring)
 

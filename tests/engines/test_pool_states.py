@@ -20,16 +20,21 @@ async def states(pool: Routing) -> list[str]:
     return [member.state for member in (await pool.status()).members]
 
 
+async def settle(pool: Routing, state: PoolState) -> None:
+    await pool.desire(state)
+    await pool.settled()
+
+
 def test_a_paused_pool_stays_paused_when_it_is_opened_for_the_next_snapshot() -> None:
     async def story(world: World, pool: Routing) -> None:
         await pool.open(BASE)
-        await pool.pause()
+        await pool.desire(PoolState(BASE, paused=True))
         await pool.open(NEXT)
         call = asyncio.ensure_future(pool.call("generate"))
         await asyncio.sleep(0.05)
         assert not call.done() and (await pool.status()).waiting == 1
         assert {actor.snapshot for actor in world.actors} == {"iter-1"}
-        await pool.resume()
+        await pool.desire(PoolState(NEXT))
         await call
 
     play(story)
@@ -59,7 +64,7 @@ def test_a_pool_that_restarts_does_nothing_until_it_is_told_and_then_what_was_wa
 def test_no_engine_starts_while_the_pool_sleeps() -> None:
     async def story(world: World, pool: Routing) -> None:
         await pool.open(BASE)
-        await pool.sleep()
+        await settle(pool, PoolState(BASE, asleep=True))
         assert not any(actor.device for actor in world.actors) and await states(pool) == ["asleep", "asleep"]
         pool._lost(pool._members[0], "its process died", 0)
         await until(lambda: world.actors[0].calls.count("placed") == 2)  # Ray has it running again
@@ -76,7 +81,7 @@ def test_sleep_waits_for_an_engine_that_is_starting() -> None:
         world.hold.clear()
         opened = asyncio.ensure_future(pool.open(BASE))
         await until(lambda: world.calls["ready"] == 2)
-        asleep = asyncio.ensure_future(pool.sleep())
+        asleep = asyncio.ensure_future(settle(pool, PoolState(BASE, asleep=True)))
         await asyncio.sleep(0.05)
         assert not asleep.done()
         world.hold.set()
@@ -91,7 +96,7 @@ def test_a_size_out_of_range_is_refused_and_nothing_changes() -> None:
     async def story(world: World, pool: Routing) -> None:
         await pool.open(BASE)
         with pytest.raises(ConfigError, match="generators: 5 is not between min = 1 and max = 3"):
-            await pool.scale(5)
+            await pool.desire(PoolState(BASE, target=5))
         assert (await pool.status()).target == 3
 
     play(story, min=1, max=3)
@@ -100,11 +105,11 @@ def test_a_size_out_of_range_is_refused_and_nothing_changes() -> None:
 def test_the_target_survives_the_next_snapshot_sleep_and_rest() -> None:
     async def story(world: World, pool: Routing) -> None:
         await pool.open(BASE)
-        await pool.scale(2)
+        await pool.desire(PoolState(BASE, target=2))
         await until(lambda: len(pool._members) == 2)
-        await pool.rest()
+        await pool.desire(PoolState(BASE, target=2, idle=True))
         await until(lambda: len(pool._members) == 1)
-        await pool.sleep()
+        await settle(pool, PoolState(BASE, target=2, asleep=True, idle=True))
         await pool.open(NEXT)
         await until(lambda: [member.snapshot for member in pool._members] == ["iter-1"] * 2)
 
@@ -118,7 +123,7 @@ def test_members_that_go_finish_their_work_and_each_goes_once() -> None:
         world.hold.clear()
         calls = [asyncio.ensure_future(pool.call("generate")) for _ in range(8)]
         await until(lambda: world.calls["generate"] == 8)
-        await pool.scale(2)
+        await pool.desire(PoolState(BASE, target=2))
         await asyncio.gather(*(pool._adjust() for _ in range(3)))
         assert sorted(await states(pool)) == ["draining", "draining", "up", "up"]
         world.hold.set()
@@ -158,11 +163,9 @@ def test_whatever_is_wanted_in_whatever_order_the_last_state_is_reached(seed: in
             world.hold.set() if rng.random() < 0.7 else world.hold.clear()
             await asyncio.sleep(rng.choice([0, 0.001, 0.02]))
         world.hold.set()
-        await pool.desire(replace(state, asleep=True))
-        await pool.settled()
+        await settle(pool, replace(state, asleep=True))
         assert not any(actor.device for actor in world.alive)
-        await pool.desire(PoolState(NEXT, target=3))
-        await pool.settled()
+        await settle(pool, PoolState(NEXT, target=3))
         done = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(answer, (str, BlockFailed)) for answer in done)
         await until(lambda: [member.state for member in pool._members] == ["up"] * 3)
