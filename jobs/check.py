@@ -13,7 +13,6 @@ from typing import Any
 from jobs.command_line import add_configuration, configuration, show_any_text
 from sppo_ray.errors import UserError
 from sppo_ray.preparation import Preparation, about, prepare
-from sppo_ray.prompts.chat_template import ChatEncoder, load_tokenizer
 from sppo_ray.run_folder import Ledger, location
 
 
@@ -41,9 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def result(preparation: Preparation) -> dict[str, Any]:
-    policy, report, first = preparation.config.policy, preparation.prompt_report, preparation.first
+    report, first = preparation.prompt_report, preparation.first
     assert first is not None  # an iteration without prompts is refused
-    encoder = ChatEncoder(load_tokenizer(policy.model, policy.trust_remote_code), policy.chat_template_kwargs)
     return {
         "iterations": [len(part) for part in preparation.prompts[1:]],
         "held_out": len(preparation.prompts[0]),
@@ -52,7 +50,7 @@ def result(preparation: Preparation) -> dict[str, Any]:
         "cut": report.cut,
         "first": {
             "messages": list(first.messages),
-            "rendered": encoder.render(first.messages),
+            "rendered": preparation.rendered,
             "token_ids": preparation.prompts[1][0].token_ids,
             "judge_text": first.text,
         },

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from sppo_ray.config import PolicySettings
@@ -21,7 +21,7 @@ class BaseModel:
     """settings: with the pattern of thoughts.  context: its tokens.  stop_token_ids: where sampling stops."""
 
     settings: PolicySettings
-    tokenizer: PreTrainedTokenizerFast
+    encoder: chat_template.ChatEncoder
     context: int
     stop_token_ids: list[int]
 
@@ -31,10 +31,10 @@ def read_model(settings: PolicySettings) -> BaseModel:
     config = _causal_config(settings)
     tokenizer = chat_template.load_tokenizer(settings.model, settings.trust_remote_code)
     encoder = chat_template.ChatEncoder(tokenizer, settings.chat_template_kwargs)
-    stops = chat_template.stop_token_ids(tokenizer, _eos(settings, config), settings.chat_template_kwargs)
+    stops = chat_template.stop_token_ids(encoder, _eos(settings, config))
     if settings.thoughts is None:
         settings = settings.model_copy(update={"thoughts": encoder.thoughts()})
-    return BaseModel(settings, tokenizer, config.max_position_embeddings, stops)
+    return BaseModel(settings, encoder, config.max_position_embeddings, stops)
 
 
 def check_publishing(settings: PolicySettings) -> None:

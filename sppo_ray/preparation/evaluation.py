@@ -15,7 +15,7 @@ from sppo_ray.evaluation import Rule
 from sppo_ray.judging import answers, judge_kind
 from sppo_ray.models import is_hub_name
 from sppo_ray.preparation.base_model import read_model
-from sppo_ray.preparation.run import absolute, resolve
+from sppo_ray.preparation.run import PromptReport, absolute, resolve
 from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger, local, location
@@ -97,8 +97,7 @@ def held_out_prompts(config: Config) -> list[SourcePrompt]:
     apart, count = config.evaluation.prompts, config.evaluation.held_out
     if apart is not None:
         found = read_prompts(apart, seed=config.seed)
-        _say([f"{found.duplicates} duplicate prompts dropped"] if found.duplicates else [])
-        _say(f"left out: {row}" for row in found.skipped)
+        _say(PromptReport(found.duplicates, skipped=found.skipped).notes(config.policy.max_prompt_length))
         return found.prompts
     if not count:
         raise PromptError("there are no held-out prompts: give a file with --prompts, or set evaluation.held_out")
@@ -124,15 +123,14 @@ def evaluated_model(
         )
     limit = model.settings.max_prompt_length if cut else room
     encoded = chat_template.encode(
-        model.tokenizer,
+        model.encoder,
         prompts,
         max_prompt_length=limit,
         context=model.context if cut else None,
         skip_bad=cut,
-        template_kwargs=model.settings.chat_template_kwargs,
     )
     _say(f"{name}, left out: {row}" for row in encoded.skipped)
-    _say([f"{name}: {encoded.truncated} prompts keep only their last {limit} tokens"] if encoded.truncated else [])
+    _say(f"{name}: {note}" for note in PromptReport(cut=encoded.truncated).notes(limit))
     longest = max((len(prompt.token_ids) for prompt in encoded.prompts), default=1)
     policy = model.settings.model_copy(update={"max_prompt_length": longest})
     return EvaluatedModel(

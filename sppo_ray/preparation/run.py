@@ -42,12 +42,23 @@ class PromptReport:
     cut: int = 0
     formats: list[str] = field(default_factory=list)
 
+    def notes(self, max_prompt_length: int) -> list[str]:
+        """One line for people per fact."""
+        counts = {
+            "duplicate prompts dropped": self.duplicates,
+            "prompts left out of training because evaluation.prompts holds them": self.evaluated,
+            f"prompts keep only their last {max_prompt_length} tokens": self.cut,
+        }
+        notes = [f"prompts read from {source}" for source in self.formats]
+        notes += [f"{count} {what}" for what, count in counts.items() if count]
+        return notes + [f"left out: {row}" for row in self.skipped]
+
 
 @dataclass(frozen=True)
 class Preparation:
     """A run that is ready to start. config has real paths; prompts[0] are the held-out ones, prompts[t] those of iteration t.
 
-    first: the first prompt of iteration 1, as text.
+    first: the first prompt of iteration 1, as text.  rendered: that prompt by the chat template.
     """
 
     config: Config
@@ -57,6 +68,7 @@ class Preparation:
     rule: Rule | None
     prompt_report: PromptReport = field(default_factory=PromptReport)
     first: SourcePrompt | None = None
+    rendered: str = ""
 
 
 def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
@@ -87,12 +99,11 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         source = config.evaluation.prompts if number == 0 and config.evaluation.prompts else config.prompts
         encoded = (
             chat_template.encode(
-                model.tokenizer,
+                model.encoder,
                 part,
                 max_prompt_length=config.policy.max_prompt_length,
                 context=model.context,
                 skip_bad=source.skip_bad_rows,
-                template_kwargs=config.policy.chat_template_kwargs,
             )
             if part
             else chat_template.Encoded([], 0, [])
@@ -101,7 +112,7 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         name = f"iteration {number}" if number else "held out"
         skipped = report.skipped + [f"{name}, {row}" for row in encoded.skipped]
         report = replace(report, skipped=skipped, cut=report.cut + encoded.truncated)
-    notes = _notes(report, config.policy.max_prompt_length)
+    notes = report.notes(config.policy.max_prompt_length)
     for iteration, encoded_part in enumerate(prompts[1:], 1):
         if few := few_steps(config.training, len(encoded_part)):
             notes.append(f"iteration {iteration}: {few}")
@@ -110,7 +121,8 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
     each = ", ".join(str(len(part)) for part in prompts[1:])
     say(f"prompts of each iteration: {each}; held out: {len(prompts[0])}")
     first = next(prompt for prompt in texts[1] if prompt.prompt_id == prompts[1][0].prompt_id)
-    return Preparation(config, Snapshot(0, config.policy.model), model.stop_token_ids, prompts, rule, report, first)
+    base, rendered = Snapshot(0, config.policy.model), model.encoder.render(first.messages)
+    return Preparation(config, base, model.stop_token_ids, prompts, rule, report, first, rendered)
 
 
 def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config, Rule | None]:
@@ -240,14 +252,3 @@ def _read(config: Config) -> tuple[list[list[SourcePrompt]], PromptReport]:
         formats=report.formats + asked.formats,
     )
     return [asked.prompts, *found.iterations], report
-
-
-def _notes(report: PromptReport, max_prompt_length: int) -> list[str]:
-    counts = {
-        "duplicate prompts dropped": report.duplicates,
-        "prompts left out of training because evaluation.prompts holds them": report.evaluated,
-        f"prompts keep only their last {max_prompt_length} tokens": report.cut,
-    }
-    notes = [f"prompts read from {source}" for source in report.formats]
-    notes += [f"{count} {what}" for what, count in counts.items() if count]
-    return notes + [f"left out: {row}" for row in report.skipped]

@@ -38,7 +38,7 @@ class ChatEncoder:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, template_kwargs: Mapping[str, Any] | None = None) -> None:
-        self._tokenizer: Any = tokenizer
+        self.tokenizer: Any = tokenizer
         self._kwargs = dict(template_kwargs or {})
         self._template = self._checked_template()
         self._added: dict[int, AddedToken] = tokenizer.backend_tokenizer.get_added_tokens_decoder()
@@ -57,14 +57,14 @@ class ChatEncoder:
         rendered = self.render(messages)
         text = self._spelled.follow(messages, rendered, self.render, THOUGHT_TAGS)
         if text is None:
-            ids = self._tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = self.tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
         else:
             encoding = self._twin.encode(self._spelled.lift(self._aliased(text)), add_special_tokens=False)
             ids = [self._real.get(number, number) for number in encoding.ids]
         if not self._arrived(messages[-1]["content"], ids):
             raise PromptError(
                 f"the text of its last turn does not reach the policy: the chat template of "
-                f"{self._tokenizer.name_or_path} leaves out or changes it"
+                f"{self.tokenizer.name_or_path} leaves out or changes it"
             )
         return ids
 
@@ -73,7 +73,7 @@ class ChatEncoder:
         turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
         try:
             return str(
-                self._tokenizer.apply_chat_template(
+                self.tokenizer.apply_chat_template(
                     turns, tokenize=False, add_generation_prompt=add_generation_prompt, **self._kwargs
                 )
             )
@@ -89,7 +89,7 @@ class ChatEncoder:
 
     def thoughts(self) -> str | None:
         """The pattern of a thought in a response, by the tokenizer's own rule; None if it has none."""
-        return thought_pattern(self._template, self._tokenizer.response_template, self._example())
+        return thought_pattern(self._template, self.tokenizer.response_template, self._example())
 
     def _example(self, *answer: Message) -> str:
         """A rendered conversation, with a system turn if the template insists on one; empty if it takes neither."""
@@ -102,9 +102,9 @@ class ChatEncoder:
         return ""
 
     def _checked_template(self) -> str:
-        name, given = self._tokenizer.name_or_path, self._kwargs
+        name, given = self.tokenizer.name_or_path, self._kwargs
         try:
-            template = self._tokenizer.get_chat_template(given.get("chat_template"), given.get("tools"))
+            template = self.tokenizer.get_chat_template(given.get("chat_template"), given.get("tools"))
             variables = _get_template_variables(template)
         except Exception as error:
             raise ModelError(
@@ -112,7 +112,7 @@ class ChatEncoder:
                 "by its name with policy.chat_template_kwargs={chat_template: NAME}"
             ) from error
         for key in given.keys() - (variables - GIVEN) - ARGUMENTS:
-            own = sorted(variables - GIVEN - set(self._tokenizer.special_tokens_map))
+            own = sorted(variables - GIVEN - set(self.tokenizer.special_tokens_map))
             near = difflib.get_close_matches(key, own, n=1)
             there = f"did you mean {near[0]}?" if near else f"it has {', '.join(own) or 'none to set'}"
             raise ConfigError(
@@ -125,11 +125,11 @@ class ChatEncoder:
         if self._plain(text) in there:
             return True
         # A tokenizer may change characters by itself, but it must know them.
-        alone = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return self._tokenizer.unk_token_id not in alone and self._plain(self._decode(alone)) in there
+        alone = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return self.tokenizer.unk_token_id not in alone and self._plain(self._decode(alone)) in there
 
     def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _plain(self, text: str) -> str:
         """Without what templates and tokenizers change: control tokens, whitespace, case, look-alikes of a character."""
@@ -141,7 +141,7 @@ class ChatEncoder:
     @cached_property
     def _twin(self) -> Tokenizer:
         # One pass over the whole text: merges and prefix spaces depend on what surrounds a piece.
-        twin = copy.deepcopy(self._tokenizer.backend_tokenizer)
+        twin = copy.deepcopy(self.tokenizer.backend_tokenizer)
         twin.no_truncation()
         twin.no_padding()
         twin.add_special_tokens([self._added[number] for number in self._ids.values()])

@@ -3,10 +3,9 @@
 In: a model folder and `SourcePrompt`s. Out: `Prompt`s whose token ids sampler and trainer share; pairs cut to length.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -60,21 +59,19 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> PreTrainedTok
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerFast,
+    encoder: ChatEncoder,
     prompts: Sequence[SourcePrompt],
     *,
     max_prompt_length: int,
     context: int | None = None,
     skip_bad: bool = False,
-    template_kwargs: Mapping[str, Any] | None = None,
 ) -> Encoded:
     """The prompts as token ids, generation prompt included; of a long one the last `max_prompt_length` tokens.
 
     The release keeps the end, too, but cuts in the trainer only; here sampler and trainer see the same tokens.
     A prompt that the model's context cannot hold whole, or that its template refuses or drops, is a `PromptError`, or
-    left out with `skip_bad`.  template_kwargs: `policy.chat_template_kwargs`.
+    left out with `skip_bad`.
     """
-    encoder = ChatEncoder(tokenizer, template_kwargs)
     encoded, bad, truncated = [], [], 0
     for prompt in prompts:
         try:
@@ -86,7 +83,9 @@ def encode(
             bad.append(f"{prompt.prompt_id}: {len(ids)} tokens, the model's context holds {context}")
             continue
         truncated += len(ids) > max_prompt_length
-        encoded.append(Prompt(prompt.prompt_id, prompt.text, _end(ids, max_prompt_length, tokenizer.bos_token_id)))
+        encoded.append(
+            Prompt(prompt.prompt_id, prompt.text, _end(ids, max_prompt_length, encoder.tokenizer.bos_token_id))
+        )
     if (bad and not skip_bad) or not encoded:
         examples = "; ".join(bad[:NAMED]) + ("; ..." if len(bad) > NAMED else "")
         raise PromptError(
@@ -103,17 +102,13 @@ def _end(ids: list[int], length: int, bos: int | None) -> list[int]:
     return ids[-length:]
 
 
-def stop_token_ids(
-    tokenizer: PreTrainedTokenizerFast,
-    eos_token_id: int | list[int] | None,
-    template_kwargs: Mapping[str, Any] | None = None,
-) -> list[int]:
+def stop_token_ids(encoder: ChatEncoder, eos_token_id: int | list[int] | None) -> list[int]:
     """Where sampling stops: the eos ids of the model's generation config and tokenizer, and the template's end of turn.
 
     The stop token is sampled and trained as the response's last one; nothing is appended.
     """
     eos = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
-    ids = [*eos, tokenizer.eos_token_id, ChatEncoder(tokenizer, template_kwargs).end_of_turn()]
+    ids = [*eos, encoder.tokenizer.eos_token_id, encoder.end_of_turn()]
     return sorted({number for number in ids if number is not None})
 
 

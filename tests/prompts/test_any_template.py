@@ -170,17 +170,16 @@ def test_a_prompt_whose_text_the_template_drops_is_named(template: str) -> None:
     tokenizer.name_or_path = "models/mine"
     prompt = SourcePrompt("ae-007", turns("first", "answer", "the last question"))
     with pytest.raises(PromptError, match=r"ae-007: the text of its last turn .* chat template of models/mine"):
-        encode(tokenizer, [prompt], max_prompt_length=100)
-    kept = encode(
-        tokenizer_of(TEMPLATES["system first"]), [prompt], max_prompt_length=100, template_kwargs={}, skip_bad=True
-    )
+        encode(ChatEncoder(tokenizer), [prompt], max_prompt_length=100)
+    takes_it = ChatEncoder(tokenizer_of(TEMPLATES["system first"]))
+    kept = encode(takes_it, [prompt], max_prompt_length=100, skip_bad=True)
     assert len(kept.prompts) == 1
 
 
 def test_a_template_that_fails_on_its_own_is_a_message() -> None:
     tokenizer = tokenizer_of("{{ messages[0].content + 1 }}")
     with pytest.raises(PromptError, match=r"p: the chat template refuses it \(TypeError: "):
-        encode(tokenizer, [SourcePrompt("p", turns("hello"))], max_prompt_length=100)
+        encode(ChatEncoder(tokenizer), [SourcePrompt("p", turns("hello"))], max_prompt_length=100)
     with pytest.raises(ModelError, match=r"chat template of .* cannot be used"):
         ChatEncoder(tokenizer_of("{% if %}"))
 
@@ -191,7 +190,7 @@ def test_variables_reach_the_template() -> None:
         "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}"
     )
     prompt = SourcePrompt("p", turns("hello"))
-    encoded = encode(tokenizer, [prompt], max_prompt_length=100, template_kwargs={"enable_thinking": False})
+    encoded = encode(ChatEncoder(tokenizer, {"enable_thinking": False}), [prompt], max_prompt_length=100)
     text = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     assert tokenizer.decode(encoded.prompts[0].token_ids) == text
     for name, words in (("enable_thinkng", "did you mean enable_thinking"), ("tokenize", "it has enable_thinking")):

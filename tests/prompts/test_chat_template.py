@@ -55,7 +55,7 @@ def conversation(*texts: str) -> SourcePrompt:
 
 
 def ids(tokenizer, prompt: SourcePrompt) -> list[int]:
-    return encode(tokenizer, [prompt], max_prompt_length=10_000).prompts[0].token_ids
+    return encode(ChatEncoder(tokenizer), [prompt], max_prompt_length=10_000).prompts[0].token_ids
 
 
 @pytest.mark.parametrize("text", ORDINARY)
@@ -73,7 +73,9 @@ def test_real_prompts_are_what_the_chat_template_gives(family):
         pytest.skip(f"{file} is not here")
     _, tokenizer = family
     prompts = [user(json.loads(line)["prompt"]) for line in file.read_text("utf-8").splitlines()]
-    for prompt, encoded in zip(prompts, encode(tokenizer, prompts, max_prompt_length=10_000).prompts, strict=True):
+    for prompt, encoded in zip(
+        prompts, encode(ChatEncoder(tokenizer), prompts, max_prompt_length=10_000).prompts, strict=True
+    ):
         expected = tokenizer.apply_chat_template(list(prompt.messages), add_generation_prompt=True)["input_ids"]
         assert encoded.token_ids == expected
 
@@ -126,7 +128,7 @@ def test_added_tokens_that_the_template_uses_are_control_tokens_whatever_their_f
 def test_the_tokenizer_itself_is_left_as_it_was():
     tokenizer = make_tokenizer("gemma-2")
     before = tokenizer.backend_tokenizer.to_str()
-    encode(tokenizer, [user("<bos>")], max_prompt_length=100)
+    encode(ChatEncoder(tokenizer), [user("<bos>")], max_prompt_length=100)
     assert tokenizer.backend_tokenizer.to_str() == before
     assert tokenizer.encode("<bos>", add_special_tokens=False) == [tokenizer.bos_token_id]
 
@@ -141,7 +143,7 @@ def test_a_long_prompt_keeps_its_bos_and_its_end():
     tokenizer = make_tokenizer("gemma-2")
     prompts = [user("short"), user("What is the name of the user? " * 20, "long")]
     whole = ids(tokenizer, prompts[1])
-    encoded = encode(tokenizer, prompts, max_prompt_length=30)
+    encoded = encode(ChatEncoder(tokenizer), prompts, max_prompt_length=30)
     assert encoded.prompts[1].token_ids == [tokenizer.bos_token_id, *whole[-29:]]
     assert encoded.prompts[1].text == prompts[1].text
     assert encoded.truncated == 1
@@ -151,8 +153,8 @@ def test_a_prompt_beyond_the_context_is_named_or_left_out():
     tokenizer = make_tokenizer("gemma-2")
     prompts = [user("short", "ok"), user("x" * 100, "ae-007")]
     with pytest.raises(PromptError, match=r"1 of 2 .*ae-007: 1\d\d tokens.* holds 64(.|\n)*skip_bad_rows=true"):
-        encode(tokenizer, prompts, max_prompt_length=32, context=64)
-    encoded = encode(tokenizer, prompts, max_prompt_length=32, context=64, skip_bad=True)
+        encode(ChatEncoder(tokenizer), prompts, max_prompt_length=32, context=64)
+    encoded = encode(ChatEncoder(tokenizer), prompts, max_prompt_length=32, context=64, skip_bad=True)
     assert [prompt.prompt_id for prompt in encoded.prompts] == ["ok"]
     assert len(encoded.skipped) == 1 and encoded.skipped[0].startswith("ae-007")
 
@@ -160,13 +162,13 @@ def test_a_prompt_beyond_the_context_is_named_or_left_out():
 def test_a_prompt_that_just_fits_the_context_passes():
     tokenizer = make_tokenizer("gemma-2")
     tokens = len(ids(tokenizer, user("hello")))
-    assert encode(tokenizer, [user("hello")], max_prompt_length=100, context=tokens).truncated == 0
+    assert encode(ChatEncoder(tokenizer), [user("hello")], max_prompt_length=100, context=tokens).truncated == 0
 
 
 def test_a_turn_that_the_template_refuses_is_named():
     turns = (Message(role="system", content="Be kind."), Message(role="user", content="Hello"))
     with pytest.raises(PromptError, match=r"sys-1: the chat template refuses it \(System role not supported"):
-        encode(make_tokenizer("gemma-2"), [SourcePrompt("sys-1", turns)], max_prompt_length=100)
+        encode(ChatEncoder(make_tokenizer("gemma-2")), [SourcePrompt("sys-1", turns)], max_prompt_length=100)
     assert ids(make_tokenizer("llama-3"), SourcePrompt("sys-1", turns))
 
 
@@ -174,15 +176,15 @@ def test_sampling_stops_at_eos_and_at_the_end_of_turn(family):
     model, tokenizer = family
     eos, end = tokenizer.convert_tokens_to_ids([model.eos, model.end_of_turn])
     assert ChatEncoder(tokenizer).end_of_turn() == end
-    assert stop_token_ids(tokenizer, eos) == sorted({eos, end})
-    assert stop_token_ids(tokenizer, [eos, 77]) == sorted({eos, end, 77})
-    assert stop_token_ids(tokenizer, None) == sorted({eos, end})
+    assert stop_token_ids(ChatEncoder(tokenizer), eos) == sorted({eos, end})
+    assert stop_token_ids(ChatEncoder(tokenizer), [eos, 77]) == sorted({eos, end, 77})
+    assert stop_token_ids(ChatEncoder(tokenizer), None) == sorted({eos, end})
 
 
 def test_a_template_without_an_end_of_turn_stops_at_eos():
     tokenizer = make_tokenizer("gemma-2")
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
-    assert stop_token_ids(tokenizer, None) == [tokenizer.eos_token_id]
+    assert stop_token_ids(ChatEncoder(tokenizer), None) == [tokenizer.eos_token_id]
 
 
 def test_a_saved_tokenizer_loads(tmp_path):

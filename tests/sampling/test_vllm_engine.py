@@ -36,15 +36,19 @@ def config() -> Config:
 
 
 @pytest.fixture(scope="module")
-def prompts(playground: Playground) -> list[Prompt]:
-    tokenizer = chat_template.load_tokenizer(str(playground.policy))
-    texts = [SourcePrompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(TEXTS)]
-    return chat_template.encode(tokenizer, texts, max_prompt_length=512).prompts
+def encoder(playground: Playground) -> chat_template.ChatEncoder:
+    return chat_template.ChatEncoder(chat_template.load_tokenizer(str(playground.policy)))
 
 
 @pytest.fixture(scope="module")
-def stops(playground: Playground) -> list[int]:
-    return chat_template.stop_token_ids(chat_template.load_tokenizer(str(playground.policy)), None)
+def prompts(encoder: chat_template.ChatEncoder) -> list[Prompt]:
+    texts = [SourcePrompt(f"p{i}", ({"role": "user", "content": text},)) for i, text in enumerate(TEXTS)]
+    return chat_template.encode(encoder, texts, max_prompt_length=512).prompts
+
+
+@pytest.fixture(scope="module")
+def stops(encoder: chat_template.ChatEncoder) -> list[int]:
+    return chat_template.stop_token_ids(encoder, None)
 
 
 @pytest.fixture(scope="module")
