@@ -18,7 +18,7 @@ import psutil
 import pytest
 import ray
 
-from actors.engines import Pool, generator, ranker
+from actors.engines import Pool, PoolState, generator, ranker
 from actors.service.gateway import reserve_port, start_gateway
 from actors.service.metrics import DASHBOARD, provision_dashboard
 from sppo_ray.config import load_config
@@ -32,6 +32,7 @@ from tests.run_folders import run_folder
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
+BASE = Snapshot(0, "base")
 HELLO = [{"role": "user", "content": "Hello"}]
 STEP = {
     "step": 1,
@@ -60,7 +61,7 @@ class FakeCoordinator:
         self._status.paused = True
 
     async def scale(self, pool: str, target: int) -> None:
-        await self._pools[pool].scale.remote(target)
+        await self._pools[pool].desire.remote(PoolState(BASE if pool == "generators" else None, target=target))
 
 
 def until(holds: Any, seconds: float = 60) -> Any:
@@ -82,10 +83,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, playground: Playground) -> Ite
     ledger = run_folder(tmp_path_factory.mktemp("runs") / "gateway", ["Good day", "Bad day"])
     overrides = ["generators.max=2", "generators.cpus=0.1", "rankers.cpus=0.1", f"policy.model={playground.policy}"]
     config = load_config(overrides=overrides)
-    start = partial(generator.start, config, partial(FakeGenerator, Snapshot(0, "base"), seconds=0.01), ledger)
+    start = partial(generator.start, config, partial(FakeGenerator, BASE, seconds=0.01), ledger)
     generators = Pool.remote("generator", start, config.generators)
     rankers = Pool.remote("ranker", partial(ranker.start, config, FakeJudge, ledger), config.rankers)
-    ray.get([generators.open.remote(Snapshot(0, "base")), rankers.open.remote()])
+    ray.get([generators.open.remote(BASE), rankers.open.remote()])
     coordinator = FakeCoordinator.remote({"generators": generators, "rankers": rankers})
     gateway, address = start_gateway(config, ledger, reserve_port(config), coordinator, generators, rankers)
     headers = {"Authorization": f"Bearer {address.token}"}
@@ -120,9 +121,10 @@ def test_the_engines_answer_through_the_openai_client(run: SimpleNamespace) -> N
 
 
 def test_engines_that_sleep_are_a_503_at_once(run: SimpleNamespace) -> None:
-    ray.get(run.generators.sleep.remote())
+    ray.get(run.generators.desire.remote(PoolState(BASE, asleep=True)))
+    ray.get(run.generators.settled.remote())
     answer = run.client.post("/v1/chat/completions", json={"model": "policy", "messages": HELLO})
-    ray.get(run.generators.open.remote(Snapshot(0, "base")))
+    ray.get(run.generators.open.remote(BASE))
     assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
     assert "sleeps while the policy trains" in answer.json()["error"]["message"]
 
