@@ -16,7 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from actors.cluster.placement import role_options, trainer_scaling
 from sppo_ray.config import Config
-from sppo_ray.judging import cut_pair, load_judge
+from sppo_ray.judging import cut_pair, judge_kind, load_judge
 from sppo_ray.planning.rates import Rates
 from sppo_ray.preparation import Preparation
 from sppo_ray.records import Candidates, Pair, Prompt, Response, Snapshot
@@ -49,14 +49,17 @@ def _sample(config: Config, base: Snapshot, stops: list[int], prompts: list[Prom
 
 
 def _judge(config: Config, found: list[Candidates]) -> float:
-    """Tokens per second of the comparisons of all ordered pairs, counted as the plan counts them: in the policy's tokens."""
+    """Tokens per second that the judge reads, counted as the plan counts them: in the policy's tokens."""
     judge = load_judge(config.judge, "cuda" if config.rankers.gpus else "cpu")
     texts = [row.prompt for row in found], [row.responses for row in found]
     judge.compare(texts[0][:2], texts[1][:2])
     _, seconds = _timed(partial(judge.compare, *texts))
-    others = config.generation.candidates - 1
-    tokens = (len(row.prompt_token_ids) * (others + 1) + 2 * sum(map(len, row.token_ids)) for row in found)
-    return others * sum(tokens) / seconds
+    each = config.generation.candidates
+    prompts = sum(len(row.prompt_token_ids) for row in found)
+    responses = sum(len(ids) for row in found for ids in row.token_ids)
+    if judge_kind(config.judge).demand(1, 1).each == "response":
+        return (each * prompts + responses) / seconds
+    return (each - 1) * (each * prompts + 2 * responses) * config.judge.orders / 2 / seconds
 
 
 def _train(config: Config, base: Snapshot, found: list[Candidates], storage: Path) -> float:

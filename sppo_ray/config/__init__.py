@@ -4,6 +4,7 @@ In: a packaged recipe (recipes/*.yaml) or a file, and key.path=value overrides. 
 that names the key and the remedy.
 """
 
+from sppo_ray.config.judge import JudgeSettings
 from sppo_ray.config.reading import load_config, recipe_names, validated
 from sppo_ray.config.reference import reference
 from sppo_ray.config.resume import changes
@@ -11,7 +12,6 @@ from sppo_ray.config.show import resolved
 from sppo_ray.config.tree import (
     MOST_CHATS,
     Config,
-    JudgeSettings,
     PolicySettings,
     PoolSettings,
     PromptSource,

@@ -12,7 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from sppo_ray.config.reference import section_of
-from sppo_ray.config.tree import Config, Section
+from sppo_ray.config.tree import Config
+from sppo_ray.config.values import Section
 from sppo_ray.errors import ConfigError
 from sppo_ray.loading import nearest
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sppo_ray.config.tree import FREE, Config, Section
+from sppo_ray.config.tree import Config
+from sppo_ray.config.values import FREE, Section
 
 HEADER = ["| key | type | default | may change on resume | meaning |", "|---|---|---|---|---|"]
 

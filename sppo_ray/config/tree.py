@@ -6,8 +6,9 @@ A key's docstring is its meaning in the configuration reference; units are part 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from sppo_ray.config.judge import JudgeSettings
 from sppo_ray.config.values import (
     FREE,
     Labels,
@@ -17,19 +18,13 @@ from sppo_ray.config.values import (
     Positive,
     PositiveFloat,
     PositiveShare,
+    Section,
     Seed,
     Share,
 )
 from sppo_ray.loss import find_loss
-from sppo_ray.preference import Estimator
 
 MOST_CHATS = 32  # a generator has one thread for each
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
-    )
 
 
 class PromptSource(Section):
@@ -85,25 +80,6 @@ class GenerationSettings(Section):
     """Share of a GPU's memory that a vLLM engine may use."""
     tensor_parallel: Annotated[Positive, FREE] = 1
     """GPUs per generator, over which vLLM splits the weights."""
-
-
-class JudgeSettings(Section):
-    """What compares the responses, and how its comparisons become win rates."""
-
-    kind: str = "pairrm"
-    """`pairrm`, `python` (a function that scores responses), or `package.module:Class` of a kind of your own."""
-    model: str
-    """pairrm: a PairRM folder or hub name, or `playground`; python: `package.module:function`."""
-    estimator: Estimator = "pairwise"
-    """How comparisons become win rates: `pairwise` as in the paper, `pooled` as in the authors' release."""
-    temperature: PositiveFloat = 1.0
-    """Divides the comparison logits before the sigmoid: 1 as published, 2 for PairRM's calibrated probabilities."""
-    source_max_length: Positive = 1224
-    """pairrm: tokens of the prompt that the judge reads."""
-    candidate_max_length: Positive = 412
-    """pairrm: tokens of each response that the judge reads; what a short prompt leaves free is added."""
-    batch_tokens: Annotated[Positive, FREE] = 32768
-    """pairrm: tokens per forward pass, padding included."""
 
 
 class TrainingSettings(Section):

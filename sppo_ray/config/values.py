@@ -1,4 +1,4 @@
-"""The kinds of values that settings have, with their limits.
+"""The kinds of values that settings have, with their limits, and the base of all sections.
 
 In: what a user wrote. Out: the value, or pydantic's error.
 """
@@ -6,7 +6,7 @@ In: what a user wrote. Out: the value, or pydantic's error.
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -30,3 +30,9 @@ Pattern = Annotated[str, AfterValidator(_compiled)]
 
 # Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
 FREE = "may change on resume"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=True
+    )

@@ -30,7 +30,8 @@ class Diagnostics:
     responses_set_aside: whose comparisons or log-probabilities are not finite numbers, among the prompts that were judged.
     equal_share: of prompts whose candidates are all judged equal, so that chosen and rejected are the same response.
     cycle_share: of prompts whose candidates contain a cycle of strict preferences, P[i, j] > 1/2.
-    position_bias: mean of c[i, j] + c[j, i] over i < j, logits; above 0 the judge favours the left place.
+    position_bias: mean of c[i, j] + c[j, i] over i < j, logits; above 0 the judge favours the left place. None where the
+        judge compared each pair in one order only.
     truncation_rate: of comparisons in which the judge saw a text cut.
     length_correlation: mean over prompts of Pearson's r of win rate and length in tokens within the prompt.
     near_identical_pairs, confident_near_identical: pairs of texts that differ and share nine words in ten in order, and
@@ -48,7 +49,7 @@ class Diagnostics:
     responses_set_aside: int
     equal_share: float
     cycle_share: float
-    position_bias: float
+    position_bias: float | None
     truncation_rate: float
     length_correlation: float | None
     near_identical_pairs: int
@@ -76,10 +77,12 @@ def diagnose(
     base: list[Candidates],
     *,
     temperature: float = 1.0,
+    orders: int = 2,
 ) -> Diagnostics:
     """Everything about one iteration. scored is read once, prompt by prompt, so that an iteration need not fit in memory.
 
     held_out, base: responses of the iteration's policy and of the base to the same prompts; both may be empty.
+    orders: in which the judge compared each pair, 1 or 2.
     The judge is described by its own pairwise preferences, whatever the estimator: pooled ones cannot form a cycle.
     """
     facts = [_Facts.of(candidates, judged) for candidates, judged in scored]
@@ -97,7 +100,7 @@ def diagnose(
         "responses_set_aside": int(np.isnan(win_rates).sum()),
         "equal_share": float(np.mean([fact.equal for fact in facts])),
         "cycle_share": cycle_share(comparisons),
-        "position_bias": position_bias(comparisons),
+        "position_bias": position_bias(comparisons) if orders == 2 else None,
         "truncation_rate": float(np.mean([fact.truncated for fact in facts])),
         "length_correlation": length_correlation(win_rates, lengths),
         "near_identical_pairs": int(near.sum()),

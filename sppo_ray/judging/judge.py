@@ -6,7 +6,7 @@ the logit that response i, placed left, beats response j. A judge kind answers w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,14 @@ class Demand:
     """A judge's demand on one device, for the plan.
 
     memory: bytes by part, without CUDA's own runtime; empty if the judge needs no GPU.
-    tokens: read per comparison.  operations: floating-point operations per token.
+    tokens: read per comparison, or per response.  operations: floating-point operations per token.
+    each: what the judge reads at a time, a `comparison` of two responses or one `response`, which it scores.
     """
 
     memory: dict[str, float]
     tokens: float
     operations: float
+    each: Literal["comparison", "response"] = "comparison"
 
 
 @runtime_checkable

@@ -27,7 +27,7 @@ PACKED = 0.6  # of it after Parquet's compression; assumed
 
 @dataclass(frozen=True)
 class Work:
-    """Of one iteration. prompt, response: mean tokens. comparisons: ordered pairs of responses."""
+    """Of one iteration. prompt, response: mean tokens. comparisons: pairs of responses, in each order that is compared."""
 
     prompts: int
     held_out: int
@@ -52,8 +52,9 @@ def work(config: Config) -> Work:
     prompt = PLAYGROUND_PROMPT_TOKENS if in_playground else PROMPT_TOKENS
     response = PLAYGROUND_RESPONSE_TOKENS if in_playground else RESPONSE_TOKENS
     prompt, response = min(prompt, policy.max_prompt_length), min(response, config.generation.max_new_tokens)
-    comparisons = prompts * candidates * (candidates - 1)
-    shown = judge_kind(config.judge).demand(prompt, response).tokens
+    comparisons = prompts * candidates * (candidates - 1) * config.judge.orders // 2
+    judge = judge_kind(config.judge).demand(prompt, response)
+    shown = judge.tokens * (comparisons if judge.each == "comparison" else prompts * candidates)
     trained = min(policy.max_length, prompt + response)
     epochs = config.training.epochs
     return Work(
@@ -63,7 +64,7 @@ def work(config: Config) -> Work:
         response=response,
         comparisons=comparisons,
         generated_tokens=prompts * candidates * response,
-        judged_tokens=round(comparisons * shown),
+        judged_tokens=round(shown),
         trained_tokens=2 * prompts * trained * epochs,
         steps=-(-prompts // config.training.batch_size) * epochs,
         blocks=-(-prompts // config.block),

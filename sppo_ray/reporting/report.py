@@ -31,12 +31,14 @@ def iteration_report(
     losses = [
         row["loss"] for row in log if row["loss"] is not None
     ]  # None: not a finite number, and the step was skipped
+    judge = ledger.config().judge
     diagnostics = diagnose(
         ledger.scored(iteration),
         log,
         ledger.held_out(iteration),
         ledger.held_out(0),
-        temperature=ledger.config().judge.temperature,
+        temperature=judge.temperature,
+        orders=judge.orders,
     )
     return {
         "iteration": iteration,

@@ -84,6 +84,7 @@ def test_all_numbers_of_one_iteration():
     assert found.prompts == 2
     assert found.cycle_share == 0.5
     assert found.position_bias == pytest.approx(4 / 6)
+    assert diagnose(scored, [], [], [], orders=1).position_bias is None  # of one order nothing is known
     assert found.truncation_rate == 0.25
     # Only the second prompt's lengths vary: (0.5, 0.4, 0.6) with (1, 2, 3) has r = 1 / 2.
     assert found.length_correlation == pytest.approx(0.5)

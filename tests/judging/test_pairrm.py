@@ -13,6 +13,7 @@ import transformers
 
 from sppo_ray.errors import ModelError
 from sppo_ray.judging import PairRM
+from sppo_ray.judging.orders import to_compare
 from sppo_ray.judging.pairrm.checkpoint import check_checkpoint
 from tests import ROOT, SHARED
 from tests.judging.judge_checkpoint import build_checkpoint
@@ -238,3 +239,23 @@ def test_weights_that_do_not_fit_are_named(checkpoint: Path, tmp_path: Path) -> 
 def test_a_gpu_s_installation_needs_no_numba() -> None:
     program = "import sys; sys.modules['numba'] = None; import sppo_ray.judging.pairrm.model"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_each_pair_once_is_half_the_rows_of_both_orders(checkpoint: Path, judge: PairRM) -> None:
+    """Each logit is the one that both orders give it; equal texts tie, and count once."""
+    texts = [["x", "y", "x y", "z z"], ["x", "y", "x", "z"]]
+    rows = 0
+    once = PairRM(checkpoint, batch_tokens=4096, orders=1)
+    margins = once._model.margins
+
+    def counting(ids: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        nonlocal rows
+        rows += len(ids)
+        return margins(ids, *rest)
+
+    once._model.margins = counting  # type: ignore[method-assign]
+    found, both = once.compare(["p", "q"], texts), judge.compare(["p", "q"], texts)
+    assert rows == 6 + 3
+    made = to_compare(["p", "q"], texts, orders=1)
+    np.testing.assert_allclose(found[made], both[made], atol=1e-4)
+    assert np.array_equal(found, -found.swapaxes(1, 2)) and found[1, 0, 2] == 0

@@ -59,6 +59,12 @@ def test_a_python_judge_takes_no_memory_of_a_gpu_and_almost_no_time() -> None:
     assert load.judged_tokens / table_rates(config, device(80), load, 8).judge < 1  # seconds
 
 
+def test_one_order_of_each_pair_is_half_the_judging() -> None:
+    both, once = (work(load_config("gemma-2-9b-it", overrides=[f"judge.orders={orders}"])) for orders in (2, 1))
+    assert (both.comparisons, once.comparisons) == (20_000 * 20, 20_000 * 10)
+    assert once.judged_tokens == both.judged_tokens / 2
+
+
 def test_a_gpu_holds_the_whole_bucket_and_a_runtime() -> None:
     parts = trainer_memory(load_config(overrides=["training.gpus=1"]), SMALL, 1, GIB).parts
     assert parts["gradient_bucket"] == 2 * 5e8

@@ -4,7 +4,7 @@ In: prompts and K responses to each, plain text without control tokens.
 Out: c[i, j] = left score - right score, the logit that response i, placed left, beats response j.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sppo_ray.judging.batching import Ints, batches
+from sppo_ray.judging.orders import both_orders, to_compare
 from sppo_ray.judging.pairrm.checkpoint import local_settings
-
-Ints = NDArray[np.int64]
-MAX_PADDING = 0.05  # share of a batch's tokens
 
 
 class PairRM:
@@ -23,6 +22,7 @@ class PairRM:
 
     batch_tokens: per forward pass, padding included.  source_max_length, candidate_max_length: tokens of the prompt and
     of each response that are read, by default the checkpoint's own; tokens that a short prompt leaves free go to the responses.
+    orders: 2 compares all ordered pairs, 1 each pair once in random order.
     dtype: `float32`, `float16` or `bfloat16`; by default float16 on a GPU, as in llm-blender, and float32 on a CPU.
     """
 
@@ -34,6 +34,7 @@ class PairRM:
         source_max_length: int | None = None,
         candidate_max_length: int | None = None,
         dtype: str | None = None,
+        orders: int = 2,
     ):
         settings = local_settings(checkpoint)
         # Imported here so that checking a configuration does not load torch.
@@ -46,7 +47,7 @@ class PairRM:
         self._model = PairRMModel(settings, device, getattr(torch, dtype))
         self._device = device
         self._as_tensor = torch.from_numpy
-        self._batch_tokens = batch_tokens
+        self._batch_tokens, self._orders = batch_tokens, orders
         self._source_max_length = source_max_length or settings.source_max_length
         self._candidate_max_length = candidate_max_length or settings.candidate_max_length
 
@@ -54,18 +55,19 @@ class PairRM:
         parts = self._encode(prompts, candidates)
         number, each = parts.same_as.shape
         comparisons = np.zeros((number, each, each), dtype=np.float32)
-        prompt, left, right = np.nonzero(np.broadcast_to(~np.eye(each, dtype=bool), comparisons.shape))
+        wanted = to_compare(prompts, candidates, self._orders)
+        prompt, left, right = np.nonzero(wanted)
         # Equal texts share one comparison: less work, and exact ties.
         pairs = (prompt * each + parts.same_as[prompt, left]) * each + parts.same_as[prompt, right]
         distinct, inverse = np.unique(pairs, return_inverse=True)
         rows = np.stack([distinct // each**2, distinct // each % each, distinct % each], axis=1)
         margins = np.empty(len(rows), dtype=np.float32)
-        for batch in _batches(parts.row_lengths(rows), self._batch_tokens):
+        for batch in batches(parts.row_lengths(rows), self._batch_tokens):
             ids, lengths, places = parts.assemble(rows[batch])
             tensors = (self._as_tensor(array) for array in (ids, lengths, places))
             margins[batch] = self._model.margins(*tensors).numpy()
         comparisons[prompt, left, right] = margins[inverse]
-        return comparisons
+        return both_orders(comparisons, wanted)
 
     def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         parts = self._encode(prompts, candidates)
@@ -155,15 +157,3 @@ class _Parts:
         places = np.stack([np.ones_like(source), source + 1, middle + 1], axis=1)
         ids[np.arange(len(rows))[:, None], places[:, 1:]] = self.prefixes
         return ids, lengths, places
-
-
-def _batches(lengths: Ints, budget: int) -> Iterator[Ints]:
-    """Batches of row indices of similar length, longest first: rows * longest <= budget, at most MAX_PADDING of it padding."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = lengths[order[start]]
-        window = order[start : start + max(1, budget // longest)]
-        dense = lengths[window].cumsum() >= (1 - MAX_PADDING) * longest * np.arange(1, len(window) + 1)
-        yield window[dense]
-        start += int(dense.sum())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sppo_ray.config import JudgeSettings
 from sppo_ray.judging.judge import Demand, Judge
+from sppo_ray.judging.orders import ORDERS
 from sppo_ray.judging.pairrm.checkpoint import check_checkpoint, read_settings
 from sppo_ray.judging.pairrm.judge import PairRM
 from sppo_ray.models import Shape, model_shape
@@ -32,10 +33,11 @@ class PairRMKind:
             batch_tokens=settings.batch_tokens,
             source_max_length=settings.source_max_length,
             candidate_max_length=settings.candidate_max_length,
+            orders=settings.orders,
         )
 
     def description(self) -> str:
-        return "PairRM, all ordered pairs, by llm-blender"
+        return f"PairRM, {ORDERS[self._settings.orders]}, by llm-blender"
 
     def demand(self, prompt: int, response: int) -> Demand:
         shape = self._shape()
