@@ -1,9 +1,9 @@
-"""What a run would need and take, before the bill: memory, fit, time, best split of the devices, bytes, cost.
+"""Plan a run before paying for it: memory, fit, time, best split of the devices, bytes, cost.
 
     sppo-ray plan [--recipe NAME | --config FILE] --gpus N --gpu-memory GIB [--gpu NAME] [--price USD] [--json]
                   [--sweep gpus=8,16,32,64 [--plot FILE]] [--probe] [key.path=value ...]
 
-`python jobs/plan.py` is the same. Needs no GPU and no network. Exit status: 0 it fits, 1 it does not, 2 the input is at fault.
+`python jobs/plan.py` is the same. Needs no GPU and no network. Exit status: 0 it fits, 1 it does not fit, 2 invalid input.
 """
 
 import argparse

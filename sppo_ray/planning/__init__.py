@@ -1,6 +1,6 @@
-"""What a run needs and takes, before the bill: memory per device, fit, time, cost.
+"""Plan a run before paying for it: memory per device, fit, time and cost.
 
-In: the configuration and a kind of GPU. Out: a `Budget`, with the settings that would help where it does not fit.
+In: the configuration and a type of GPU. Out: a `Budget`; where it does not fit, the settings that would help.
 """
 
 __all__ = ["budget", "devices", "memory", "rates", "splits", "text", "work"]

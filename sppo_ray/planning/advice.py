@@ -1,7 +1,6 @@
-"""What would make a role fit, when it does not.
+"""Settings that make a role fit where it does not.
 
-In: the configuration, the split, the role. Out: settings that each alone are enough, as they are written on the command
-line. Offloading to the CPU is none of them: the trainer does not have it.
+In: the configuration, the split, the role. Out: overrides, each sufficient on its own.
 """
 
 from typing import Any
@@ -14,11 +13,11 @@ PARALLEL = (2, 4, 8)
 
 
 def advice(config: Config, limit: float, split: Split, role: str) -> list[str]:
-    """The mildest value of each setting that makes the role fit; more devices last."""
+    """The smallest change of each setting that makes the role fit; more devices last."""
     total = limit / config.generation.gpu_memory_utilization if role == "generators" else limit
 
     def fits(changed: Config, workers: int = split.trainers) -> bool:
-        turns = split.colocated and changed.generation.tensor_parallel == 1  # with more, devices are not shared
+        turns = split.colocated and changed.generation.tensor_parallel == 1
         return role_memory(changed, total, workers, turns)[role].fits
 
     found = []
@@ -38,7 +37,7 @@ def changed(config: Config, key: str, value: Any) -> Config:
 
 
 def _settings(config: Config, role: str) -> dict[str, list[Any]]:
-    """Settings that take less memory than what is configured, from mild to harsh."""
+    """Values that need less memory than the configured ones, smallest change first."""
     if role == "generators":
         parallel = [n for n in PARALLEL if n > config.generation.tensor_parallel]
         return {

@@ -1,9 +1,9 @@
-"""The whole plan of a run on N devices of one kind.
+"""The plan of a run on N devices of one type.
 
-In: the configuration, devices, optionally measured rates and a price. Out: a `Budget`, as a JSON tree or as lines.
+In: the configuration, devices, optionally measured rates and a price. Out: a `Budget`.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sppo_ray.config import Config
@@ -20,7 +20,7 @@ from sppo_ray.planning.work import Work, network_bytes, storage_bytes, work
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run needs and takes. cost: US dollars, where a price was given. advice: per role, what would make it fit."""
+    """What a run needs. cost: US dollars, if a price was given. advice: per role, overrides that would make it fit."""
 
     config: Config
     device: Device
@@ -41,7 +41,7 @@ class Budget:
         return all(memory.fits for memory in self.memory.values())
 
     def tree(self) -> dict[str, Any]:
-        """As JSON. GiB are 2^30 bytes, GB 10^9."""
+        """The plan as JSON. GiB are 2^30 bytes, GB 10^9."""
         counts = {"generators": self.split.generators, "rankers": self.split.rankers, "trainers": self.split.trainers}
         return {
             "recipe": self.config.recipe,
@@ -50,10 +50,10 @@ class Budget:
             "placement": self.split.placement,
             "settings": self.split.settings(self.config),
             **{role: self._role(role, count) for role, count in counts.items()},
-            "work": vars(self.work),
-            "rates": self.rates.row(),
-            "seconds": {**self.seconds.row(), "run": self.run_seconds},
-            "splits": {name: s.row() | {"seconds": took.row()} for name, (s, took) in self.alternatives.items()},
+            "work": asdict(self.work),
+            "rates": asdict(self.rates),
+            "seconds": asdict(self.seconds) | {"run": self.run_seconds},
+            "splits": {name: asdict(s) | {"seconds": asdict(took)} for name, (s, took) in self.alternatives.items()},
             "storage_gb": {name: size / 1e9 for name, size in self.storage.items()},
             "network_gb": {name: size / 1e9 for name, size in self.network.items()},
             "gpu_hours": self.split.devices * self.run_seconds / 3600,
@@ -75,7 +75,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Planner:
-    """The arithmetic of one configuration on one kind of device. measured: rates in place of the table's."""
+    """The plan of one configuration on one type of device. measured: rates that replace the table's."""
 
     config: Config
     device: Device
@@ -96,7 +96,7 @@ class Planner:
         return splits.iteration_seconds(self.config, self.policy, self.work, self.rates(split), split)
 
     def best(self, some: list[Split]) -> Split:
-        """The fastest of those that fit; where none does, of those with the most trainers, which come nearest."""
+        """The fastest split that fits; if none does, the fastest of those with the most trainers, which come closest."""
         most = max(split.trainers for split in some)
         nearest = [one for one in some if self.fits(one)] or [one for one in some if one.trainers == most]
         return min(nearest, key=lambda one: self.seconds(one).total)
@@ -105,9 +105,9 @@ class Planner:
 def budget(
     config: Config, devices: int, device: Device, rates: Rates | None = None, price: float | None = None
 ) -> Budget:
-    """The plan of a run on that many devices. price: US dollars a device hour.
+    """The plan of a run on that many devices. price: US dollars per device-hour.
 
-    Raises `ConfigError` where there are too few devices for any split, or a model's shape or the prompts are not known.
+    Raises `ConfigError` if there are too few devices for any split, or if a model's shape or the prompts are unknown.
     """
     parallel = config.generation.tensor_parallel
     least, needed = 2, "a generator and a ranker"

@@ -1,6 +1,6 @@
-"""GPUs by name: what their makers say of them.
+"""GPUs by name, with the figures of their data sheets.
 
-In: a name, or an amount of memory. Out: a `Device`.
+In: a name or an amount of memory. Out: a `Device`.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from sppo_ray.errors import ConfigError
 
 @dataclass(frozen=True)
 class Device:
-    """teraflops: dense bf16 matrix products. bandwidth: memory, link: to its neighbours in a node, one way; both TB/s."""
+    """teraflops: dense bf16 matrix products. bandwidth: of its memory. link: to its node's other GPUs, one way. Both in TB/s."""
 
     name: str
     memory_gib: float
@@ -19,8 +19,8 @@ class Device:
     link: float
 
 
-# NVIDIA's data sheets (sparsity taken out); A10G: AWS's table of the g5. link: half of NVLink's sum of both ways, or PCIe.
-# The first of a memory size is the one that --gpu-memory alone means.
+# From NVIDIA's data sheets, without sparsity; A10G: AWS's g5 table. link: NVLink's bidirectional figure halved, or PCIe.
+# --gpu-memory alone selects the first of its size.
 DEVICES = [
     Device("A10G", 24, 70, 0.600, 0.016),
     Device("L4", 24, 121, 0.300, 0.016),
@@ -34,12 +34,12 @@ DEVICES = [
 
 
 def device(memory_gib: float, name: str | None = None) -> Device:
-    """The GPU of that name, or the table's with the nearest memory; either way with `memory_gib` of it."""
+    """The GPU of that name, or the one with the closest memory, with its memory set to `memory_gib`."""
     if name is None:
         found = min(DEVICES, key=lambda one: abs(one.memory_gib - memory_gib))
     else:
         named = {one.name.lower(): one for one in DEVICES}
         if name.lower() not in named:
-            raise ConfigError(f"there is no GPU {name!r} in the table; there are {', '.join(d.name for d in DEVICES)}")
+            raise ConfigError(f"no GPU {name!r} in the table; it has {', '.join(d.name for d in DEVICES)}")
         found = named[name.lower()]
     return replace(found, memory_gib=memory_gib)

@@ -1,8 +1,8 @@
-"""Memory of one device of each role, in bytes by part.
+"""Memory of each role on one device, in bytes by part.
 
-In: shapes, the configuration, the number of train workers. Out: a `Memory`: its parts and what the device can give.
+In: shapes, the configuration, the number of train workers. Out: a `Memory`: its parts and the limit of the device.
 The trainer's parts follow DeepSpeed 0.19's ZeRO-3 with torch's RMSprop, read from its source and measured on CPU
-(docs/cluster.md); the generator's follow vLLM 0.32; a judge's are those that its kind names.
+(docs/cluster.md); the generator's follow vLLM 0.32; the judge kind names its own.
 """
 
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ from sppo_ray.training.optimizer import find_optimizer
 GIB = 2**30
 FP32 = 4
 
-# DeepSpeed's defaults, which sppo_ray/training/policy.py leaves alone; in elements.
+# DeepSpeed's defaults, in elements.
 REDUCE_BUCKET = 5e8
-SUB_GROUP = 1e9  # the optimizer steps on that many parameters at once
-MAX_LIVE = 1e9  # gathered weights that are kept for their next use
+SUB_GROUP = 1e9  # parameters per optimizer update
+MAX_LIVE = 1e9  # gathered weights kept for reuse
 PREFETCH = 5e7
 
-LOGIT_SLICE = 1 << 25  # sppo_ray/training/logprobs.py computes that many logits at once
+LOGIT_SLICE = 1 << 25  # logits that sppo_ray/training/logprobs.py computes at once
 
-CUDA_CONTEXT = 0.8 * GIB  # a process's context and kernels; assumed
-NCCL = 1.0 * GIB  # its buffers and channels; assumed
-FRAGMENTATION = 0.05  # of the parts that come and go, lost in PyTorch's allocator; assumed
-ASLEEP = 1.5 * GIB  # what a sleeping engine keeps on a device: context, graphs; assumed
+CUDA_CONTEXT = 0.8 * GIB  # per process; assumed
+NCCL = 1.0 * GIB  # buffers and channels; assumed
+FRAGMENTATION = 0.05  # share of transient memory lost in PyTorch's allocator; assumed
+ASLEEP = 1.5 * GIB  # left on a device by a sleeping engine: context, graphs; assumed
 
 CUDA_GRAPHS = 1.0 * GIB  # vLLM's; assumed
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device. parts: name to bytes. limit: what the device gives."""
+    """Bytes on one device. parts: bytes by name. limit: bytes available."""
 
     parts: dict[str, float]
     limit: float
@@ -49,7 +49,7 @@ class Memory:
 
 
 def role_memory(config: Config, total: float, workers: int, colocated: bool) -> dict[str, Memory]:
-    """Each role on devices of `total` bytes. Colocated trainers share theirs with sleeping engines."""
+    """Memory of each role on devices of `total` bytes. Colocated trainers share theirs with sleeping engines."""
     policy = model_shape(config.policy.model, "policy.model")
     judge = judge_kind(config.judge).demand(config.policy.max_prompt_length, config.generation.max_new_tokens)
     return {
@@ -64,7 +64,7 @@ def number_bytes(config: Config) -> int:
 
 
 def micro_batch(config: Config) -> tuple[int, int]:
-    """(rows, tokens of a row) of the largest forward pass of a train worker: rows of full length."""
+    """(rows, tokens per row) of a train worker's largest forward pass, with rows of full length."""
     training, length = config.training, config.policy.max_length
     pairs = min(training.micro_batch_size, training.batch_size // training.workers)
     least = 2 if find_loss(training.loss).pairwise else 1  # a pairwise loss keeps the two rows of a pair together
@@ -72,10 +72,10 @@ def micro_batch(config: Config) -> tuple[int, int]:
 
 
 def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asleep: float = 0.0) -> Memory:
-    """A ZeRO-3 worker at the peak of an optimizer step. asleep: bytes that sleeping engines keep on its device."""
+    """A ZeRO-3 worker at the peak of an optimizer step. asleep: bytes that sleeping engines hold on its device."""
     size, own, on_gpu = number_bytes(config), shape.parameters / workers, config.training.gpus > 0
     rows, length = micro_batch(config)
-    # The bucket is allocated whole; of memory that nobody writes to, a CPU gives none.
+    # The bucket is allocated whole, but a CPU only backs pages that are written to.
     bucket = size * (REDUCE_BUCKET if on_gpu else min(REDUCE_BUCKET, shape.parameters))
     passing = _passing(config, shape, workers, rows, length)
     stepping = own_step(size, min(own, SUB_GROUP), shape.embedding / workers)
@@ -95,13 +95,13 @@ def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asl
 
 
 def own_step(size: int, elements: float, largest: float) -> float:
-    """Transient bytes of a step on so many own parameters: their gradient flat and in float32, one temporary; the norm."""
+    """Transient bytes of an update of `elements` parameters: flat gradient, its float32 copy, one temporary; the norm."""
     flat = size * elements
     return max(flat + FP32 * elements, FP32 * elements * 2, 2 * FP32 * largest)
 
 
 def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int) -> dict[str, float]:
-    """What lives only during forward and backward, at the worse of two moments: the loss, or a layer's backward pass."""
+    """Transient bytes of forward and backward at the larger of two peaks: the loss, or one layer's backward pass."""
     size, tokens = number_bytes(config), rows * length
     gathered = 0.0
     if workers > 1:
@@ -114,7 +114,7 @@ def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int)
     else:
         stored, backward = shape.layers * kept, backward - kept
     at_loss = logit_bytes(size, shape, tokens)
-    # A tied matrix has its gradient from the logits waiting until the embedding's arrives.
+    # The logits' gradient of a tied matrix waits for the embedding's.
     waiting = size * shape.embedding if shape.tied else 0.0
     reducing = size * min(REDUCE_BUCKET, shape.parameters) + waiting
     activations, logits = stored + backward, waiting + max(0.0, at_loss - backward - waiting)
@@ -127,11 +127,11 @@ def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int)
 
 
 def layer_activations(config: Config, shape: Shape, length: int) -> tuple[float, float]:
-    """Bytes a token of one layer: kept for its backward pass, and at that pass's peak (kept ones and gradients)."""
+    """Bytes per token of one layer: kept for its backward pass, and at the peak of that pass."""
     size, h = number_bytes(config), shape.hidden
     queries, wide = shape.heads * shape.head_dim, shape.intermediate
     gemma = shape.norms == 4
-    # Norms compute in float32: Gemma keeps two such tensors each, others one and its rounded copy.
+    # Norms compute in float32: Gemma keeps two such tensors per norm, others one and its rounded copy.
     norms = shape.norms * h * (2 * FP32 if gemma else FP32 + size) + 2 * size * h
     scores: float
     gradients: float
@@ -147,26 +147,26 @@ def layer_activations(config: Config, shape: Shape, length: int) -> tuple[float,
 
 
 def logit_bytes(size: int, shape: Shape, tokens: int) -> float:
-    """The loss: a slice of the logits with what is computed from it, and the gradient of the output matrix."""
+    """The loss: one slice of logits with its intermediates, and the gradient of the output matrix."""
     part = min(LOGIT_SLICE, tokens * shape.vocabulary)
     return part * (3 * FP32 + size + (FP32 if shape.capped else 0)) + size * shape.embedding
 
 
 def batch_limits(total: float) -> tuple[int, int]:
-    """(tokens of a step, sequences at once): vLLM 0.32's for throughput on a device of `total` bytes.
+    """(tokens per step, concurrent sequences): vLLM 0.32's throughput defaults on a device of `total` bytes.
 
-    `EngineArgs.get_batch_defaults`. An A100 of 80 GB has the smaller ones there, which the plan leaves out.
+    From `EngineArgs.get_batch_defaults`, which gives an 80 GB A100 the smaller values; the plan ignores that.
     """
     return (16384, 1024) if total >= 70 * GIB else (8192, 256)
 
 
 def generator_memory(config: Config, shape: Shape, total: float) -> Memory:
-    """One device of a vLLM engine on devices of `total` bytes; it fits if one sequence of full length does."""
+    """One device of a vLLM engine; it fits if the cache holds one sequence of full length."""
     generation = config.generation
     size, parallel = number_bytes(config), generation.tensor_parallel
     limit = total * generation.gpu_memory_utilization
     tokens, sequences = batch_limits(total)
-    # The sampler sorts float32 logits: values, a copy, probabilities and 64-bit indices.
+    # Sorting float32 logits: values, a copy, probabilities, 64-bit indices.
     logits = sequences * shape.vocabulary * (3 * FP32 + 8)
     parts = {
         "weights": size * shape.parameters / parallel,
@@ -179,6 +179,6 @@ def generator_memory(config: Config, shape: Shape, total: float) -> Memory:
 
 
 def cache_bytes(config: Config, shape: Shape) -> float:
-    """Keys and values of one token on one device."""
+    """Bytes of one token's keys and values on one device."""
     heads = max(1.0, shape.kv_heads / config.generation.tensor_parallel)
     return 2 * shape.layers * heads * shape.head_dim * number_bytes(config)

@@ -1,11 +1,10 @@
-"""Who gets which devices, and how long an iteration takes then.
+"""Splits of the devices between the roles, and the time of an iteration with each.
 
 In: rates, work, a number of devices. Out: the possible `Split`s, and the `Seconds` of one.
-disaggregated: each role on its own devices, all at once. colocated: some sample, some judge, then all of them train.
+disaggregated: each role has its own devices, concurrently. colocated: some sample while others judge, then all train.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from sppo_ray.config import Config
 from sppo_ray.models import Shape
@@ -13,16 +12,16 @@ from sppo_ray.planning.memory import number_bytes
 from sppo_ray.planning.rates import ENGINE_START, STORAGE, TRAINER_START, Rates
 from sppo_ray.planning.work import Work
 
-# Shares of a GPU with which Ray puts one engine and one train worker on each. Together they are a whole one: Ray fills up
-# what is in use first, so each worker lands beside an engine. Ray chooses a node by the sum of what its GPUs have left:
-# only with more than n / (n + 1) each do n engines leave a node of n without room for one more. 0.95 is enough for n = 18.
+# GPU shares with which Ray puts one engine and one train worker on each GPU. They add up to one: Ray fills GPUs in use
+# first, so each worker lands beside an engine. Ray picks a node by its GPUs' total free share: only engines with more than
+# n / (n + 1) each leave no room for another one on a node with n GPUs. 0.95 is enough up to n = 18.
 ENGINE_SHARE = 0.95
 TRAINER_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Split:
-    """Processes of each role. devices: all of them together. Colocated roles take turns on the same devices."""
+    """Processes per role. devices: in total. Colocated roles take turns on the same devices."""
 
     placement: str
     generators: int
@@ -35,20 +34,17 @@ class Split:
         return self.placement == "colocated"
 
     def settings(self, config: Config) -> list[str]:
-        """It, as the overrides that a run takes. Colocated roles that use GPUs take a share of one."""
+        """This split as configuration overrides. Colocated roles that use GPUs take a share of one."""
         pools = [f"{name}.max={count}" for name, count in (("generators", self.generators), ("rankers", self.rankers))]
         shares = {"generators": ENGINE_SHARE, "rankers": ENGINE_SHARE, "training": TRAINER_SHARE}
         shared = [name for name in shares if self.colocated and getattr(config, name).gpus]
         gpus = [f"{name}.gpus={shares[name]}" for name in shared]
         return [f"placement={self.placement}", f"training.workers={self.trainers}", *pools, *gpus]
 
-    def row(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of one iteration. advance: publishing and loading the next policy."""
+    """Seconds of one iteration. advance: publishing and loading the new policy."""
 
     generate: float
     judge: float
@@ -58,20 +54,17 @@ class Seconds:
     evaluate: float
     total: float
 
-    def row(self) -> dict[str, float]:
-        return asdict(self)
-
 
 def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, split: Split) -> Seconds:
-    """Stages of a disaggregated run overlap: the slowest sets the pace, the others' last block comes on top."""
-    # Blocks are dealt whole: at the end some engines have one more than others.
+    """Stages of a disaggregated run overlap: the slowest sets the pace, and the last block's other stages add to it."""
+    # Blocks are not divided: some engines get one more than others.
     sampled, judged = (tokens / work.blocks for tokens in (work.generated_tokens, work.judged_tokens))
-    sampled, judged = sampled / rates.generate, judged / rates.judge  # seconds of a block
+    sampled, judged = sampled / rates.generate, judged / rates.judge  # seconds per block
     generate, judge = sampled * -(-work.blocks // split.generators), judged * -(-work.blocks // split.rankers)
     train = work.trained_tokens / (rates.train * split.trainers)
     advance = 2 * number_bytes(config) * shape.parameters / STORAGE
     evaluate = work.held_out_tokens / (rates.generate * split.generators)
-    # A block has to be sampled before it is judged, and judged before it is trained on.
+    # A block is sampled, then judged, then trained on.
     scored = max(generate + judged, judge + sampled)
     if split.colocated:
         total = scored + TRAINER_START + train
@@ -81,13 +74,13 @@ def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, sp
 
 
 def run_seconds(config: Config, shape: Shape, work: Work, seconds: Seconds) -> float:
-    """All iterations, the engines' start and the base's evaluation."""
+    """Seconds of all iterations, the engines' start and the evaluation of the base."""
     start = ENGINE_START + number_bytes(config) * shape.parameters / STORAGE
     return start + seconds.evaluate + config.iterations * seconds.total
 
 
 def colocated(config: Config, devices: int) -> list[Split]:
-    """Every way to divide the devices between generators and rankers; as many as can share a batch train.
+    """Every division of the devices between generators and rankers; as many as can share a batch train.
 
     None with tensor parallelism: a generator of several devices takes whole ones from Ray.
     """
@@ -98,7 +91,7 @@ def colocated(config: Config, devices: int) -> list[Split]:
 
 
 def disaggregated(config: Config, devices: int) -> list[Split]:
-    """Every way to give each role at least one device of its own."""
+    """Every split that gives each role its own devices."""
     parallel = config.generation.tensor_parallel
     return [
         Split("disaggregated", (devices - workers - rankers) // parallel, rankers, workers, devices)
@@ -108,5 +101,5 @@ def disaggregated(config: Config, devices: int) -> list[Split]:
 
 
 def worker_counts(config: Config) -> list[int]:
-    """Numbers of train workers that can share a batch evenly."""
+    """Numbers of train workers that divide the batch evenly."""
     return [n for n in range(1, config.training.batch_size + 1) if config.training.batch_size % n == 0]

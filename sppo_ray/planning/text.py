@@ -1,6 +1,6 @@
-"""A plan for people.
+"""A plan as text, tables and a plot.
 
-In: `Budget`s. Out: lines of text, tables of rich, an SVG of how a run scales.
+In: `Budget`s. Out: lines of text, rich tables, an SVG of how a run scales.
 """
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,7 +18,7 @@ STAGES = ("generate", "judge", "train", "advance", "total")
 
 
 def lines(budget: Budget) -> list[str]:
-    """Everything but the memory table."""
+    """The plan without its memory table."""
     split, work, rates = budget.split, budget.work, budget.rates
     found = [
         resolved(budget.config),
@@ -27,12 +27,12 @@ def lines(budget: Budget) -> list[str]:
     ]
     for role, memory in budget.memory.items():
         say = "fits" if memory.fits else "DOES NOT FIT"
-        found.append(f"  {role + ':':<12} {say}, {memory.total / GIB:.1f} of {memory.limit / GIB:.1f} GiB a device")
+        found.append(f"  {role + ':':<12} {say}, {memory.total / GIB:.1f} of {memory.limit / GIB:.1f} GiB per device")
         found += [f"{'':15}would help: {setting}" for setting in budget.advice[role]]
     found += [
-        f"an iteration: {work.prompts:,} prompts, {work.generated_tokens:,} tokens sampled, {work.comparisons:,} comparisons, "
-        f"{work.trained_tokens:,} tokens trained on in {work.steps} steps",
-        f"rates of one engine ({rates.source}): {rates.generate:,.0f} tokens/s sampled, {rates.judge:,.0f} judged, "
+        f"per iteration: {work.prompts:,} prompts, {work.generated_tokens:,} tokens sampled, {work.comparisons:,} comparisons, "
+        f"{work.trained_tokens:,} tokens trained in {work.steps} steps",
+        f"throughput per engine ({rates.source}): {rates.generate:,.0f} tokens/s sampled, {rates.judge:,.0f} judged, "
         f"{rates.train:,.0f} trained",
     ]
     for name, (one, seconds) in budget.alternatives.items():
@@ -51,9 +51,9 @@ def lines(budget: Budget) -> list[str]:
 
 
 def memory_table(budget: Budget) -> Table:
-    """GiB a device, a row a part that takes any."""
+    """GiB per device, one row per part."""
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("GiB a device")
+    table.add_column("GiB per device")
     for role in budget.memory:
         table.add_column(role, justify="right")
     for part in dict.fromkeys(name for memory in budget.memory.values() for name in memory.parts):
@@ -64,7 +64,7 @@ def memory_table(budget: Budget) -> Table:
 
 
 def sweep_table(budgets: list[Budget]) -> Table:
-    """A row a number of devices."""
+    """One row per number of devices."""
     table = Table(box=box.SIMPLE_HEAD)
     for column in (
         "GPUs",
@@ -97,12 +97,12 @@ def sweep_table(budgets: list[Budget]) -> Table:
 
 
 def sweep_svg(budgets: list[Budget]) -> str:
-    """Minutes of each stage of an iteration against the number of devices."""
+    """Minutes per iteration and stage against the number of devices."""
     series = [
         Series(stage, [(budget.split.devices, getattr(budget.seconds, stage) / 60) for budget in budgets])
         for stage in STAGES
     ]
-    title = f"{budgets[0].config.recipe}, {budgets[0].device.name}: minutes of an iteration"
+    title = f"{budgets[0].config.recipe}, {budgets[0].device.name}: minutes per iteration"
     chart = line_chart(title, "GPUs", series, x_values=[budget.split.devices for budget in budgets])
     environment = Environment(loader=PackageLoader("sppo_ray.reporting"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("chart.svg").render(chart=chart, colors=COLORS)

@@ -1,6 +1,6 @@
-"""What a run has to do: prompts, tokens, comparisons, steps, bytes.
+"""The workload of a run: prompts, tokens, comparisons, steps, bytes.
 
-In: the configuration and shapes. Out: the `Work` of one iteration, and what it stores and sends.
+In: the configuration and shapes. Out: the `Work` of one iteration, and bytes stored and sent.
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from sppo_ray.judging import judge_kind
 from sppo_ray.models import Shape
 from sppo_ray.planning.memory import FP32, micro_batch, number_bytes
 
-# Prompts of an iteration. Snorkel's card: about 20k a split; UltraFeedback: about 64k in one, dealt by three.
+# Prompts per iteration. Snorkel's card: about 20k per split; UltraFeedback: about 64k in one split, divided by three.
 PROMPTS = {"snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset": 20_000, "openbmb/UltraFeedback": 21_300, "playground": 220}
 
 # Mean tokens. UltraFeedback's prompts: about 190. Responses: the released Gemma's AlpacaEval mean is 1669 to 1803
-# characters, about 400 tokens. The playground's own.
+# characters, about 400 tokens. The playground's are its own.
 PROMPT_TOKENS, RESPONSE_TOKENS = 190, 400
 PLAYGROUND_PROMPT_TOKENS, PLAYGROUND_RESPONSE_TOKENS = 16, 12
 
-CHARACTERS = 4.5  # of a token, as text
+CHARACTERS = 4.5  # per token
 TOKEN_BYTES = 4 + 4 + CHARACTERS  # id, log-probability, text
-PACKED = 0.6  # of it after Parquet's compression; assumed
+PACKED = 0.6  # Parquet's compression; assumed
 
 
 @dataclass(frozen=True)
 class Work:
-    """Of one iteration. prompt, response: mean tokens. comparisons: pairs of responses, in each order that is compared."""
+    """Workload of one iteration. prompt, response: mean tokens. comparisons: pairs of responses, once per order compared."""
 
     prompts: int
     held_out: int
@@ -46,7 +46,7 @@ class Work:
 
 
 def work(config: Config) -> Work:
-    """Raises `ConfigError` where the number of prompts is not known before they are read."""
+    """Raises `ConfigError` if the number of prompts cannot be known without reading them."""
     prompts, candidates, policy = prompts_an_iteration(config), config.generation.candidates, config.policy
     in_playground = config.policy.model == "playground" or config.prompts.source == "playground"
     prompt = PLAYGROUND_PROMPT_TOKENS if in_playground else PROMPT_TOKENS
@@ -81,12 +81,12 @@ def prompts_an_iteration(config: Config) -> int:
         with Path(source).open("rb") as lines:
             return sum(1 for _ in lines) // config.iterations
     raise ConfigError(
-        f"prompts.source={source}: how many prompts it has is not known before it is read: set prompts.limit for the plan"
+        f"prompts.source={source}: its number of prompts is not known before it is read: set prompts.limit for the plan"
     )
 
 
 def storage_bytes(config: Config, shape: Shape, work: Work) -> dict[str, float]:
-    """Of the whole run folder; checkpoints are those of one iteration, which go when it ends."""
+    """Bytes of the whole run folder. Checkpoints are of one iteration only and removed at its end."""
     candidates = config.generation.candidates
     blocks = work.prompts * (work.prompt * TOKEN_BYTES + candidates * work.response * TOKEN_BYTES) * PACKED
     judged = work.prompts * (candidates * work.response * CHARACTERS + candidates**2 * 8) * PACKED
@@ -99,7 +99,7 @@ def storage_bytes(config: Config, shape: Shape, work: Work) -> dict[str, float]:
 
 
 def network_bytes(config: Config, shape: Shape, work: Work, generators: int, workers: int) -> dict[str, float]:
-    """Of the whole run, between machines and storage. snapshots: read by each generator and by the trainers once."""
+    """Bytes of the whole run between machines and storage. Each generator and the trainers read a snapshot once."""
     weights = number_bytes(config) * shape.parameters
     passes = work.trained_tokens / max(1, _tokens_a_pass(config, workers))
     return {
@@ -110,6 +110,6 @@ def network_bytes(config: Config, shape: Shape, work: Work, generators: int, wor
 
 
 def _tokens_a_pass(config: Config, workers: int) -> float:
-    """Tokens that all workers together take in one forward pass."""
+    """Tokens in one forward pass of all workers together."""
     rows, length = micro_batch(config)
     return rows * length * workers

@@ -1,6 +1,6 @@
-"""The built-in small world, in which self-play learns on two CPU cores in minutes; nothing is downloaded.
+"""A small built-in world in which self-play learns on two CPU cores within minutes; nothing is downloaded.
 
-In: settings. Out: folders of a policy, a judge and prompts, and the rule that scores any answer.
+In: settings. Out: folders with a policy, a judge and prompts, and a rule that scores any answer.
 """
 
 from sppo_ray.playground.answers import rule_score

@@ -1,6 +1,6 @@
-"""`python -m sppo_ray.playground`: builds the small world and shows it.
+"""`python -m sppo_ray.playground`: build the playground and print samples.
 
-In: nothing. Out: the folders, and a few prompts with answers of the untrained policy and their scores by the rule.
+In: nothing. Out: its folders, and a few prompts with the untrained policy's answers and rule scores.
 """
 
 import json

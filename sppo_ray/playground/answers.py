@@ -1,6 +1,6 @@
-"""Answers of mixed quality, and the rule that scores any answer.
+"""Sample answers of mixed quality, and the rule that scores any answer.
 
-In: an instruction's `Task`. Out: answers with a right or wrong core and independent faults of style; scores in [0, 1].
+In: an instruction's `Task`. Out: answers with a right or wrong core and independent style flaws; scores in [0, 1].
 """
 
 import random
@@ -19,10 +19,10 @@ RIGHT, OPENED, FILLED, TWICE, POLITELY, RUDELY = 0.55, 0.15, 0.35, 0.3, 0.35, 0.
 
 
 def rule_score(prompt: str, answer: str) -> float | None:
-    """0.5 for a right core, 0.2 for a polite closer (half of it for none), 0.15 each for no repetition and fluency.
+    """0.5 for a right core, 0.2 for a polite closing (0.1 for none, 0 for a rude one), 0.15 each for no repetition and fluency.
 
-    Right: every sentence that is not a phrase of style answers the instruction, and there is one.
-    Fluent: no filler, and the answer ends its last sentence.  None for a prompt outside the world.
+    Right: apart from stock phrases, there is a sentence, and every one answers the instruction.
+    Fluent: no filler, and the last sentence is complete.  None for a prompt outside the playground.
     """
     task = tasks().get(prompt)
     if task is None:
@@ -49,38 +49,38 @@ RUDE_SPOKEN, POLITE_SPOKEN, FILLER_SPOKEN = _spoken(RUDE), _spoken(POLITE), _spo
 STYLE = RUDE_SPOKEN | POLITE_SPOKEN | FILLER_SPOKEN | _spoken(OPENERS)
 
 
-def mixed_answer(task: Task, chance: random.Random) -> str:
-    """One answer as people of mixed care and manners would give it."""
-    return styled(core(task, chance.random() < RIGHT, chance), chance)
+def mixed_answer(task: Task, rng: random.Random) -> str:
+    """One answer with a random core and random style."""
+    return styled(core(task, rng.random() < RIGHT, rng), rng)
 
 
-def styled(core_text: str, chance: random.Random) -> str:
+def styled(core_text: str, rng: random.Random) -> str:
     parts = []
-    if chance.random() < FILLED:
-        parts.append(chance.choice(FILLERS))
-    elif chance.random() < OPENED:
-        parts.append(chance.choice(OPENERS))
-    parts += [core_text] * (2 if chance.random() < TWICE else 1)
-    manners = chance.random()
+    if rng.random() < FILLED:
+        parts.append(rng.choice(FILLERS))
+    elif rng.random() < OPENED:
+        parts.append(rng.choice(OPENERS))
+    parts += [core_text] * (2 if rng.random() < TWICE else 1)
+    manners = rng.random()
     if manners < POLITELY:
-        parts.append(chance.choice(POLITE))
+        parts.append(rng.choice(POLITE))
     elif manners < POLITELY + RUDELY:
-        parts.append(chance.choice(RUDE))
+        parts.append(rng.choice(RUDE))
     return " ".join(parts)
 
 
-def core(task: Task, right: bool, chance: random.Random) -> str:
+def core(task: Task, right: bool, rng: random.Random) -> str:
     """The sentence that answers the instruction, rightly or wrongly."""
     if task.kind == "list":
-        return _list(task, right, chance)
+        return _list(task, right, rng)
     if task.kind == "greeting":
         greeting, name = task.members
-        if not right and chance.random() < 0.5:
-            greeting = _other(words.GREETINGS, greeting, chance)
+        if not right and rng.random() < 0.5:
+            greeting = _other(words.GREETINGS, greeting, rng)
         elif not right:
-            name = _other(words.NAMES, name, chance)
+            name = _other(words.NAMES, name, rng)
         return f"{greeting.capitalize()}, {name}!"
-    answer = task.members[0] if right else _other(_answers(task), task.members[0], chance, task.subject)
+    answer = task.members[0] if right else _other(_answers(task), task.members[0], rng, task.subject)
     sentence = {
         "opposite": f"the opposite of {task.subject} is {answer}.",
         "colour": f"{task.subject} is {answer}.",
@@ -91,13 +91,13 @@ def core(task: Task, right: bool, chance: random.Random) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _list(task: Task, right: bool, chance: random.Random) -> str:
+def _list(task: Task, right: bool, rng: random.Random) -> str:
     count = task.count
-    if not right and chance.random() < 0.5:
-        count += chance.choice((-1, 1))
-    items = chance.sample(task.members, count)
+    if not right and rng.random() < 0.5:
+        count += rng.choice((-1, 1))
+    items = rng.sample(task.members, count)
     if not right and count == task.count:
-        items[chance.randrange(count)] = _other(sorted(task.options), "", chance, *task.members)
+        items[rng.randrange(count)] = _other(sorted(task.options), "", rng, *task.members)
     listed = f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else items[0]
     return f"Here are {task.number} {task.subject}: {listed}."
 
@@ -108,5 +108,5 @@ def _answers(task: Task) -> tuple[str, ...]:
     return tuple(sorted(task.options))
 
 
-def _other(choices: tuple[str, ...] | list[str], right: str, chance: random.Random, *excluded: str) -> str:
-    return chance.choice([choice for choice in choices if choice != right and choice not in excluded])
+def _other(choices: tuple[str, ...] | list[str], right: str, rng: random.Random, *excluded: str) -> str:
+    return rng.choice([choice for choice in choices if choice != right and choice not in excluded])

@@ -1,6 +1,6 @@
-"""Builds the small world once and keeps it in the user's cache.
+"""Build the playground once and keep it in the user's cache.
 
-In: settings. Out: the folders of policy, judge and prompts, under a hash of the settings and of this package's source.
+In: settings. Out: the folders of policy, judge and prompts, named by a hash of the settings and this package's source.
 """
 
 import fcntl
@@ -42,7 +42,7 @@ def build(settings: PlaygroundSettings = STANDARD, cache: Path | None = None, lo
     folder = root.resolve() / _digest(settings)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # The lock only spares a second builder the work; the rename keeps both right where locks do not.
+        # The lock only saves duplicate work; the atomic rename is what keeps the folder correct.
         with open(folder.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.exists():
@@ -65,7 +65,7 @@ def _make(settings: PlaygroundSettings, folder: Path, log: Log) -> None:
         training = _write_prompts(settings, temporary / "prompts")
         (temporary / "training.json").write_text(json.dumps(training), "utf-8")
         arguments = [settings.to_json(), str(temporary / "training.json")]
-        _run_side_by_side(
+        _run_in_parallel(
             {
                 "policy": [*arguments, str(temporary / "policy")],
                 "judge": [*arguments, str(temporary / "judge"), str(folder / "judge")],
@@ -83,7 +83,7 @@ def _make(settings: PlaygroundSettings, folder: Path, log: Log) -> None:
 
 
 def _write_prompts(settings: PlaygroundSettings, folder: Path) -> list[str]:
-    """Writes one file an iteration and one of held-out prompts; returns the training prompts."""
+    """Write one file per iteration and one of held-out prompts; return the training prompts."""
     folder.mkdir()
     lists = draw_prompts(settings.seed, [settings.prompts] * settings.iterations + [settings.held_out])
     names = [f"train_iteration_{iteration}" for iteration in range(1, settings.iterations + 1)] + ["held_out"]
@@ -93,8 +93,8 @@ def _write_prompts(settings: PlaygroundSettings, folder: Path) -> list[str]:
     return [prompt for prompts in lists[:-1] for prompt in prompts]
 
 
-def _run_side_by_side(trainings: dict[str, list[str]], log: Log) -> None:
-    """One process and one thread for each, their lines passed to `log`; the first failure ends both."""
+def _run_in_parallel(trainings: dict[str, list[str]], log: Log) -> None:
+    """Run the trainings in parallel and pass their output to `log`; the first failure ends both."""
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent.parent), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as errors:
@@ -137,13 +137,13 @@ def _first_failure(running: dict[str, subprocess.Popen[str]]) -> str | None:
 def _relay(name: str, process: subprocess.Popen[str], log: Log) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        # Libraries write to the same pipe.
+        # Skip lines that libraries print.
         if line.startswith(f"{name} "):
             log(f"playground: {line.rstrip()}")
 
 
 def _repair(judge: Path) -> None:
-    """The judge's configuration holds an absolute path, which a cache that was moved or mounted elsewhere breaks."""
+    """Update the absolute path in the judge's configuration, in case the cache was moved."""
     file = judge / "config.json"
     config = json.loads(file.read_text("utf-8"))
     if config["model_name"] != str(judge / "base"):

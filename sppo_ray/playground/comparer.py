@@ -14,7 +14,7 @@ DROPOUT = 0.05  # llm-blender's default; the encoder itself has none
 
 
 class Comparer(nn.Module):
-    """Same parameter names as llm-blender's CrossCompareReranker, so that its loader takes the weights."""
+    """Parameter names match llm-blender's CrossCompareReranker, so its loader accepts the weights."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Comparer(nn.Module):
             norm_rel_ebd="layer_norm",
             position_biased_input=False,
             pad_token_id=tokenizer.pad_token_id,
-            # With the usual 0.02 a model this narrow learns style only.
+            # At the usual 0.02 a model this narrow learns only style.
             initializer_range=0.1,
         )
         config = DebertaV2Config(**shape)
@@ -54,7 +54,7 @@ class Comparer(nn.Module):
 
 
 class Layout:
-    """Encodes rows of (source, candidate, candidate); every part is tokenised with its own [CLS] and [SEP]."""
+    """Encodes rows of (source, candidate, candidate); each part is tokenised with its own [CLS] and [SEP]."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
@@ -64,7 +64,7 @@ class Layout:
         return self.tokenizer([self.prefixes[place] + text for text in texts])["input_ids"]
 
     def join(self, parts: list[list[list[int]]]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Ids, mask, and for each part the position of its prefix, which follows its [CLS]."""
+        """Token ids, mask, and the position of each part's prefix, which follows its [CLS]."""
         rows = [[token for piece in row for token in piece] for row in zip(*parts, strict=True)]
         ids = pad_sequence([torch.tensor(row) for row in rows], True, self.tokenizer.pad_token_id)
         starts, prefix_at = torch.zeros(len(rows), dtype=torch.long), []

@@ -1,4 +1,4 @@
-"""The small judge: PairRM's architecture, taught the world's words, then answers, then pairs.
+"""The small judge: PairRM's architecture, trained on words, then on answers, then on pairs.
 
 In: settings, training prompts, a folder and its final path. Out: a checkpoint in llm-blender's own format.
 """
@@ -21,16 +21,16 @@ from sppo_ray.playground.settings import PlaygroundSettings
 from sppo_ray.playground.tokenizer import save_judge_tokenizer
 
 BATCH = 32
-SCORE_SCALE = 6.0  # logits between the rule's 0 and 1
+SCORE_SCALE = 6.0  # logits between rule scores 0 and 1
 
 
-class Teacher:
-    """Holds the network, and the two heads that are thrown away after it has learned."""
+class JudgeTrainer:
+    """The network, and two auxiliary heads that are discarded after training."""
 
     def __init__(self, settings: PlaygroundSettings, prompts: list[str], base: Path) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.prompts, self.chance = settings, prompts, random.Random(settings.seed)
-        save_judge_tokenizer(lessons.corpus(prompts, self.chance), base)
+        self.settings, self.prompts, self.rng = settings, prompts, random.Random(settings.seed)
+        save_judge_tokenizer(lessons.corpus(prompts, self.rng), base)
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         self.layout = Layout(self.tokenizer)
         self.network = Comparer(self.tokenizer)
@@ -38,7 +38,7 @@ class Teacher:
         self.word_head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.LayerNorm(size))
         self.replaced_head = nn.Linear(size, 1)
 
-    def learn(self, name: str, steps: int, rate: float, loss_of_batch: Callable[[], Tensor]) -> None:
+    def train(self, name: str, steps: int, rate: float, loss_of_batch: Callable[[], Tensor]) -> None:
         parameters = [*self.network.parameters(), *self.word_head.parameters(), *self.replaced_head.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.1)
@@ -54,16 +54,16 @@ class Teacher:
 
     def words_loss(self) -> Tensor:
         """Masked-language modelling of the words that make an answer right."""
-        prompts = self.chance.choices(self.prompts, k=BATCH)
-        answers = [lessons.right_answer(prompt, self.chance) for prompt in prompts]
+        prompts = self.rng.choices(self.prompts, k=BATCH)
+        answers = [lessons.right_answer(prompt, self.rng) for prompt in prompts]
         ids, mask, content, _ = self.one_answer(prompts, answers)
         states = self.network.encode(ids.masked_fill(content, self.tokenizer.mask_token_id), mask)
         logits = self.word_head(states[content]) @ self.network.pretrained_model.embeddings.word_embeddings.weight.T
         return F.cross_entropy(logits, ids[content])
 
     def replaced_loss(self) -> Tensor:
-        """Which content word of an answer was replaced, and is the answer right."""
-        rows = [lessons.replaced_answer(prompt, self.chance) for prompt in self.chance.choices(self.prompts, k=BATCH)]
+        """Which content words were replaced, and whether the answer is right."""
+        rows = [lessons.replaced_answer(prompt, self.rng) for prompt in self.rng.choices(self.prompts, k=BATCH)]
         ids, mask, content, prefix_at = self.one_answer([row.prompt for row in rows], [row.answer for row in rows])
         states = self.network.encode(ids, mask)
         right = torch.tensor([float(row.right) for row in rows])
@@ -75,8 +75,8 @@ class Teacher:
         return loss + found
 
     def one_answer(self, prompts: list[str], answers: list[str]) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """Ids, mask, where the content words of the answer are, and where the prefixes are."""
-        pieces = self.layout.parts(answers, self.chance.choice((1, 2)))
+        """Token ids, mask, the positions of content words, and the positions of prefixes."""
+        pieces = self.layout.parts(answers, self.rng.choice((1, 2)))
         ids, mask, prefix_at = self.layout.join([self.layout.parts(prompts, 0), pieces])
         content = torch.zeros_like(ids, dtype=torch.bool)
         for row, (prompt, answer, piece) in enumerate(zip(prompts, answers, pieces, strict=True)):
@@ -90,8 +90,8 @@ class Teacher:
         return {token for form in forms for token in self.tokenizer.encode(form, add_special_tokens=False)}
 
     def pairs_loss(self) -> Tensor:
-        """Which of two answers the rule prefers, and by how much."""
-        rows = [lessons.pair(self.chance.choice(self.prompts), self.chance) for _ in range(BATCH)]
+        """Which of two answers the rule prefers, and by what margin."""
+        rows = [lessons.pair(self.rng.choice(self.prompts), self.rng) for _ in range(BATCH)]
         columns = [[row.prompt for row in rows], [row.left for row in rows], [row.right for row in rows]]
         ids, mask, at = self.layout.join([self.layout.parts(texts, place) for place, texts in enumerate(columns)])
         states = self.network.encode(ids, mask)
@@ -105,19 +105,19 @@ class Teacher:
 def train_judge(settings: PlaygroundSettings, prompts: list[str], folder: Path, final: Path) -> None:
     torch.set_num_threads(1)
     base = folder / "base"
-    teacher = Teacher(settings, prompts, base)
-    teacher.learn("words", settings.word_steps, 3e-3, teacher.words_loss)
-    teacher.learn("replaced", settings.replaced_steps, 2e-3, teacher.replaced_loss)
-    teacher.learn("pairs", settings.pair_steps, 2e-3, teacher.pairs_loss)
-    teacher.network.pretrained_model.save_pretrained(base)
+    trainer = JudgeTrainer(settings, prompts, base)
+    trainer.train("words", settings.word_steps, 3e-3, trainer.words_loss)
+    trainer.train("replaced", settings.replaced_steps, 2e-3, trainer.replaced_loss)
+    trainer.train("pairs", settings.pair_steps, 2e-3, trainer.pairs_loss)
+    trainer.network.pretrained_model.save_pretrained(base)
     save_file(
-        {name: value.contiguous() for name, value in teacher.network.state_dict().items()}, folder / "model.safetensors"
+        {name: value.contiguous() for name, value in trainer.network.state_dict().items()}, folder / "model.safetensors"
     )
     write_config(folder, final)
 
 
 def write_config(folder: Path, final: Path) -> None:
-    """llm-blender resolves model_name against the working folder, so it must be absolute: the final path's."""
+    """llm-blender resolves model_name against the working directory, so write the absolute final path."""
     config = {
         "ranker_type": "pairranker",
         "model_type": "deberta",

@@ -28,15 +28,15 @@ IGNORED = -100
 def train_policy(settings: PlaygroundSettings, prompts: list[str], folder: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
-    chance = random.Random(settings.seed)
-    save_policy_tokenizer(corpus(prompts, chance), folder)
+    rng = random.Random(settings.seed)
+    save_policy_tokenizer(corpus(prompts, rng), folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = new_model(tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, total_steps=settings.policy_steps + 1, pct_start=0.1
     )
-    batches = mixed_batches(tokenizer, prompts, chance)
+    batches = mixed_batches(tokenizer, prompts, rng)
     for step in range(1, settings.policy_steps + 1):
         ids, labels, mask = next(batches)
         loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
@@ -79,7 +79,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase) -> Gemma2ForCausalLM:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tuple[list[int], int]:
-    """Token ids of the whole conversation, and how many of them are the prompt's."""
+    """Token ids of the conversation, and the number of them that belong to the prompt."""
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
     )
@@ -89,13 +89,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tupl
 
 
 def mixed_batches(
-    tokenizer: PreTrainedTokenizerBase, prompts: list[str], chance: random.Random
+    tokenizer: PreTrainedTokenizerBase, prompts: list[str], rng: random.Random
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless batches of prompts with new mixed answers: padded ids, labels of the answers only, attention mask."""
+    """Endless batches of prompts with fresh mixed answers: padded token ids, labels on answer tokens only, attention mask."""
     while True:
-        order = chance.sample(prompts, len(prompts))
+        order = rng.sample(prompts, len(prompts))
         for start in range(0, len(order) - BATCH + 1, BATCH):
-            texts = [(prompt, mixed_answer(tasks()[prompt], chance)) for prompt in order[start : start + BATCH]]
+            texts = [(prompt, mixed_answer(tasks()[prompt], rng)) for prompt in order[start : start + BATCH]]
             rows = [encode(tokenizer, prompt, answer) for prompt, answer in texts]
             longest = max(len(ids) for ids, _ in rows)
             ids = torch.zeros(len(rows), longest, dtype=torch.long)

@@ -1,6 +1,6 @@
-"""What a playground is made from.
+"""Settings of the playground.
 
-In: numbers. Out: a frozen record that names a cache folder and travels to the two training processes as JSON.
+In: numbers. Out: a frozen record, which is part of the cache key and is passed to the training processes as JSON.
 """
 
 import json
@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 @dataclass(frozen=True)
 class PlaygroundSettings:
     seed: int = 0
-    prompts: int = 220  # an iteration
+    prompts: int = 220  # per iteration
     iterations: int = 3
     held_out: int = 165
     policy_steps: int = 400
-    word_steps: int = 400  # of the judge: masked words of right answers
-    replaced_steps: int = 400  # of the judge: which words were replaced, is the answer right
-    pair_steps: int = 600  # of the judge: which of two answers is better
+    word_steps: int = 400  # judge: predict masked words of right answers
+    replaced_steps: int = 400  # judge: detect replaced words and right answers
+    pair_steps: int = 600  # judge: choose the better of two answers
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

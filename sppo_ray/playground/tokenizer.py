@@ -1,6 +1,6 @@
-"""Byte-level BPE tokenizers, trained on the small world, that encode any text without loss.
+"""Byte-level BPE tokenizers trained on the playground; they encode any text losslessly.
 
-In: texts of the world. Out: the policy's tokenizer (Gemma's tokens and chat template) and the judge's (DeBERTa's).
+In: texts of the playground. Out: the policy's tokenizer (Gemma's tokens and chat template) and the judge's (DeBERTa's).
 """
 
 import json
@@ -20,7 +20,7 @@ JUDGE_TOKENS = [
     "<|candidate2|>",
     "<|candidate|>",
 ]
-VOCABULARY = 1600  # an upper bound: training stops when every word of the world is one token
+VOCABULARY = 1600  # upper bound: training stops once every word is one token
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"

@@ -1,6 +1,6 @@
-"""The facts of the small world: what is opposite, which colour, which sound, and so on.
+"""The facts of the playground: opposites, colours, sounds, and so on.
 
-In: nothing. Out: tables of words; every other file of the playground reads the world from here.
+In: nothing. Out: tables of words; the rest of the package reads them.
 """
 
 OPPOSITES = dict(

@@ -1,6 +1,6 @@
-"""The small world's instructions: seven kinds, each fact under six phrasings.
+"""The playground's instructions: seven kinds, with six phrasings per fact.
 
-In: the tables of words. Out: `Task`s by prompt text, and the prompts of each iteration, drawn from a seed.
+In: the word tables. Out: `Task`s by prompt text, and each iteration's prompts, drawn from a seed.
 """
 
 import random
@@ -72,9 +72,9 @@ PHRASINGS = {
 
 @dataclass(frozen=True)
 class Task:
-    """One instruction. A sentence answers it when, of all `options`, it says exactly `count` of `members`, each once.
+    """One instruction. A sentence answers it if, of all `options`, it names exactly `count` `members`, each once.
 
-    subject: words of the instruction that an answer may say again.
+    subject: words of the instruction that an answer may repeat.
     """
 
     prompt: str
@@ -100,7 +100,7 @@ def with_article(noun: str) -> str:
 
 @cache
 def tasks() -> dict[str, Task]:
-    """Every instruction of the world, by its text."""
+    """Every instruction, by its text."""
     made: list[Task] = []
     after = {name: row[(place + 1) % len(row)] for row in (words.DAYS, words.MONTHS) for place, name in enumerate(row)}
     for kind, facts in (
@@ -130,19 +130,19 @@ def tasks() -> dict[str, Task]:
 
 
 def draw_prompts(seed: int, sizes: list[int]) -> list[list[str]]:
-    """Disjoint lists of prompts, of the given sizes, with every kind about equally often in each."""
-    chance = random.Random(seed)
-    shelves = {kind: [task.prompt for task in tasks().values() if task.kind == kind] for kind in PHRASINGS}
-    for shelf in shelves.values():
-        chance.shuffle(shelf)
+    """Disjoint lists of prompts of the given sizes, each with about equally many of every kind."""
+    rng = random.Random(seed)
+    by_kind = {kind: [task.prompt for task in tasks().values() if task.kind == kind] for kind in PHRASINGS}
+    for prompts in by_kind.values():
+        rng.shuffle(prompts)
     lists = []
     for size in sizes:
         drawn: list[str] = []
         while len(drawn) < size:
-            filled = [kind for kind in PHRASINGS if shelves[kind]]
-            if not filled:
-                raise ValueError(f"the world has {len(tasks())} prompts, fewer than {sum(sizes)}: ask for fewer")
-            chance.shuffle(filled)
-            drawn += [shelves[kind].pop() for kind in filled[: size - len(drawn)]]
+            left = [kind for kind in PHRASINGS if by_kind[kind]]
+            if not left:
+                raise ValueError(f"the playground has {len(tasks())} prompts, fewer than {sum(sizes)}: ask for fewer")
+            rng.shuffle(left)
+            drawn += [by_kind[kind].pop() for kind in left[: size - len(drawn)]]
         lists.append(drawn)
     return lists

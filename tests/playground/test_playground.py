@@ -176,7 +176,7 @@ def test_the_loser_of_two_builders_uses_the_winners(tmp_path: Path, monkeypatch:
         folder.mkdir()
         (folder / "theirs").touch()
 
-    monkeypatch.setattr(builder, "_run_side_by_side", other_wins)
+    monkeypatch.setattr(builder, "_run_in_parallel", other_wins)
     builder._make(TINY, folder, print)
     assert [file.name for file in folder.iterdir()] == ["theirs"]
     assert list(tmp_path.iterdir()) == [folder]
@@ -184,4 +184,4 @@ def test_the_loser_of_two_builders_uses_the_winners(tmp_path: Path, monkeypatch:
 
 def test_a_failed_training_is_named() -> None:
     with pytest.raises(RunFailed, match=r"(?s)the playground's nothing could not be trained:.*No module named"):
-        builder._run_side_by_side({"nothing": []}, print)
+        builder._run_in_parallel({"nothing": []}, print)
