@@ -10,6 +10,7 @@ import ipaddress
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command_line import show_any_text
+from jobs.command_line import duration, show_any_text
 from sppo_ray.errors import ConfigError
 from sppo_ray.web.address import find_address
 
@@ -209,7 +210,13 @@ def show(run: Json) -> None:
     if run["step"]:
         Console().print("  ".join(f"{key} {value:.4g}" for key, value in run["step"].items() if value is not None))
     Console().print(pools(run["pools"]))
-    for words in run["warnings"]:
+    failures = [
+        f"{member['name']} did not start: {member['failure']}"
+        for pool in run["pools"]
+        for member in pool["members"]
+        if member["failure"]
+    ]
+    for words in run["warnings"] + failures:
         Console().print(Text(words, style="yellow"))
     if run["seconds_left"]:
         Console().print(f"about {duration(run['seconds_left'])} left")
@@ -217,21 +224,25 @@ def show(run: Json) -> None:
 
 def pools(found: list[Json]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("pool", "member", "state", "calls", "restarts", "holds"):
+    for column in ("pool", "member", "state", "calls", "restarts", "holds", "tokens/s", "sequences"):
         table.add_column(column)
     for pool in found:
-        table.add_row(f"{pool['name']} ({pool['target']} wanted, {pool['min']} to {pool['max']})")
+        table.add_row(
+            f"{pool['name']} ({pool['target']} wanted, {pool['min']} to {pool['max']})", *[""] * 5, *live(pool)
+        )
         for member in pool["members"]:
+            state = member["state"]
+            if member["retry_at"] is not None:
+                state += f", again in {duration(max(0.0, member['retry_at'] - time.time()))}"
             numbers = str(member["load"]), str(member["restarts"])
-            table.add_row("", member["name"], member["state"], *numbers, member["snapshot"] or "-")
+            table.add_row("", member["name"], state, *numbers, member["snapshot"] or "-", *live(member))
     return table
 
 
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    hours, minutes = divmod(round(seconds) // 60, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{round(seconds)} s"
+def live(one: Json) -> tuple[str, str]:
+    """Tokens per second and sequences in flight of a member or a pool."""
+    rate, sequences = one["tokens_per_second"], one["sequences"]
+    return "-" if rate is None else f"{rate:,.0f}", "-" if sequences is None else str(sequences)
 
 
 if __name__ == "__main__":

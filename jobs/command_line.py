@@ -19,6 +19,13 @@ def configuration(given: argparse.Namespace) -> Config:
     return load_config(given.recipe, given.config, given.overrides)
 
 
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    hours, minutes = divmod(round(seconds) // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{round(seconds)} s"
+
+
 def show_any_text() -> None:
     """Characters that the terminal's encoding lacks are printed as escapes: output never fails for them."""
     for stream in (sys.stdout, sys.stderr):

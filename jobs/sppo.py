@@ -25,11 +25,11 @@ from actors.run.coordinator import start_coordinator
 from actors.service.gateway import reserve_port, start_gateway
 from actors.service.metrics import provision_dashboard
 from jobs import check
-from jobs.command_line import add_configuration, configuration, show_any_text
+from jobs.command_line import add_configuration, configuration, duration, show_any_text
 from sppo_ray.config import Config
 from sppo_ray.errors import RunStopped, SppoError, StorageError, UserError
 from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
-from sppo_ray.reporting import RunStatus
+from sppo_ray.reporting import PoolStatus, RunStatus, Stage, seconds_left
 from sppo_ray.reporting.report import result_table, run_warnings, write_run_report
 from sppo_ray.run_folder import Ledger, files, location
 
@@ -156,11 +156,24 @@ def describe(status: RunStatus) -> list[str]:
     head = f"iteration {status.iteration}: {status.phase}" if status.iteration else status.phase
     loss = f", loss {status.loss:.4g}" if status.loss is not None else ""
     paused = ", paused" if status.paused else ""
+    left = seconds_left(status.stages)
     return [
         f"{head}{paused}{loss}",
-        *(stage.line() for stage in status.stages.values() if stage.started),
+        *(_stage_line(stage, left[key]) for key, stage in status.stages.items() if stage.began is not None),
+        *(_pool_line(name, pool) for name, pool in status.pools.items() if pool.sequences),
         *status.warnings,
     ]
+
+
+def _stage_line(stage: Stage, left: float | None) -> str:
+    rate = f", {stage.rate:.3g}/s" if stage.rate else ""
+    after = f", {duration(left)} left" if left else ""
+    return f"{stage.name:<9} {stage.done} of {stage.total} {stage.unit}{rate}{after}"
+
+
+def _pool_line(name: str, pool: PoolStatus) -> str:
+    rate = "" if pool.tokens_per_second is None else f"{pool.tokens_per_second:,.0f} tokens/s, "
+    return f"{name}: {rate}{pool.sequences} sequences in flight"
 
 
 def say(line: str) -> None:

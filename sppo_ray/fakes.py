@@ -135,7 +135,7 @@ class FakeRun:
         self.asked: ChatRequest | None = None
         self._seconds = seconds
         pools = {
-            name: PoolStatus(name, 2, 1, 4, 0, [_member(f"{name[:-1]}-{n}") for n in range(2)], [])
+            name: PoolStatus(name, 2, 1, 4, 0, [_member(name, n) for n in range(2)], [])
             for name in ("generators", "rankers")
         }
         self._status = RunStatus(
@@ -146,6 +146,7 @@ class FakeRun:
         if not self._status.paused:
             for number, stage in enumerate(self._status.stages.values()):
                 if self._status.stages["generate"].done >= 3 * number:
+                    stage.begin()
                     stage.add(1)
             trained = self._status.stages["train"].done
             self._status.step = {"step": trained, "loss": 2.0 / (trained + 1), "gradient_norm": 1.5}
@@ -164,7 +165,7 @@ class FakeRun:
         status = self._status.pools[pool]
         if not status.min <= target <= status.max:
             raise ConfigError(f"{pool}: {target} is not between min = {status.min} and max = {status.max}")
-        members = [_member(f"{pool[:-1]}-{number}") for number in range(target)]
+        members = [_member(pool, number) for number in range(target)]
         self._status.pools[pool] = replace(status, target=target, members=members)
 
     async def encode(self, messages: Sequence[Message]) -> list[int]:
@@ -192,5 +193,6 @@ class FakeRun:
         return int(FakeJudge().compare([prompt], [answers])[0].sum(axis=1).argmax())
 
 
-def _member(name: str) -> MemberStatus:
-    return MemberStatus(name, "up", 1000, 1, 0, "iter-0")
+def _member(pool: str, number: int) -> MemberStatus:
+    member = MemberStatus(f"{pool[:-1]}-{number}", "up", 1000, 1, 0, "iter-0")
+    return replace(member, tokens=5000, tokens_per_second=320.0, sequences=40) if pool == "generators" else member

@@ -34,12 +34,13 @@ class GeneratorActor(EngineActor):
     def load(self, snapshot: Snapshot) -> None:
         self._engine.load(local(snapshot))
 
-    def generate(self, path: Path, prompts: list[Prompt], candidates: int, snapshot: str) -> None:
-        """Sample a block from the snapshot of that name and write it to the ledger under path."""
+    def generate(self, path: Path, prompts: list[Prompt], candidates: int, snapshot: str) -> int:
+        """Sample a block from the snapshot of that name and write it to the ledger under path; returns its tokens."""
         rows = self._engine.generate(prompts, candidates, snapshot)
         self._ledger.write(rows, Candidates, path)
         sampled = sum(len(ids) for row in rows for ids in row.token_ids)
         self._sampled.inc(sampled, {"run": self._ledger.root.name, "member": self._name})
+        return sampled
 
     # In threads of their own: neither people nor the status wait for the blocks of the run.
 

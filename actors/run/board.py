@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from actors.run.scoring import EnginePools, score
 from sppo_ray.records import SetAside, StepNumbers
-from sppo_ray.reporting import RunStatus, new_stages
+from sppo_ray.reporting import RunStatus, TokenCount, new_stages
 
 
 class Board:
@@ -23,6 +23,7 @@ class Board:
         self._trainer_starts: Counter[int] = Counter()  # by iteration
         self._saving = False  # the trainer is writing a checkpoint or publishing
         self._published: set[int] = set()  # iterations
+        self._tokens = TokenCount(None)  # of the open iteration
         self._advance: dict[str, float] = {}  # seconds of the parts of publishing, and when it was done
         self._stopping = False
         self._news = asyncio.Condition()
@@ -41,14 +42,39 @@ class Board:
 
     async def score(self, pools: EnginePools, iteration: int, snapshot: str) -> None:
         """Have every prompt of an iteration sampled from the snapshot of that name, and judged."""
+        self._tokens = TokenCount(self._status.pools.get("generators"))
+        self._status.stages["generate"].begin()
         await score(pools, iteration, snapshot, self)
 
-    async def done(self, stage: str, iteration: int, block: int, prompts: int) -> None:
-        """A block is sampled (stage `generate`) or judged (stage `judge`)."""
-        if (stage, iteration, block) not in self._done:
-            self._done.add((stage, iteration, block))
-            self._status.stages[stage].add(prompts)
-            await self._tell()
+    async def done(
+        self, stage: str, iteration: int, block: int, prompts: int, kept: bool = False, tokens: int | None = None
+    ) -> None:
+        """A block is sampled (stage `generate`) or judged (stage `judge`).
+
+        kept: it was in the run folder already.  tokens: of its responses, where that is known.
+        """
+        if (stage, iteration, block) in self._done:
+            return
+        self._done.add((stage, iteration, block))
+        self._status.stages[stage].add(prompts, kept)
+        if tokens:
+            self._tokens.finish(prompts, tokens)
+        if stage == "generate":
+            self._count_tokens()
+            self._status.stages["judge"].begin()
+        self._begin_training()
+        await self._tell()
+
+    def _count_tokens(self) -> None:
+        """Note how much of the sampling is under way, by the tokens that the generators say they have sampled."""
+        stage, pool = self._status.stages.get("generate"), self._status.pools.get("generators")
+        if stage and pool and stage.began is not None:
+            stage.under_way = min(self._tokens.under_way(pool), stage.total - stage.done)
+
+    def _begin_training(self) -> None:
+        """Training can begin once a trainer is there and a block is judged."""
+        if self._trainer_starts[self._status.iteration] and self._status.stages["judge"].done:
+            self._status.stages["train"].begin()
 
     async def set_aside(self, iteration: int, prompts: list[SetAside]) -> None:
         """Prompts of an iteration that failed on every engine, or whose responses cannot be compared."""
@@ -62,6 +88,8 @@ class Board:
         """A trainer has started, or started again, on an iteration."""
         self._trainer_starts[iteration] += 1
         self._status.trainer_restarts = max(0, self._trainer_starts[self._status.iteration] - 1)
+        if iteration == self._status.iteration:
+            self._begin_training()
         await self.saving(False)  # whatever the one before it was writing
 
     async def may_step(self, step: int) -> bool:
@@ -77,7 +105,7 @@ class Board:
 
     async def trained(self, numbers: StepNumbers, pairs: int) -> None:
         """An optimizer step is taken; pairs: of the iteration, so far."""
-        self._status.stages["train"].reach(pairs)
+        self._status.stages["train"].reach(pairs, numbers.pairs)
         self._status.step = numbers.row()
 
     async def saving(self, under_way: bool) -> None:

@@ -175,6 +175,7 @@ class Coordinator(Board):
         if self._serving is not None:
             for name, pool in self._pools.items():
                 self._status.pools[name] = await pool.desire.remote(self._pool_state(name))
+            self._count_tokens()
 
     def _pool_state(self, name: str) -> PoolState:
         return PoolState(

@@ -32,7 +32,7 @@ async def sample_held_out(pools: EnginePools, iteration: int, snapshot: Snapshot
         if not ledger.has(path):
             part = prompts[start : start + config.block]
             calls.append(sample_block(pools, path, part, config.evaluation.responses, snapshot.name))
-    for failed in [prompt for prompts in await asyncio.gather(*calls) for prompt in prompts]:
+    for failed in [prompt for _, prompts in await asyncio.gather(*calls) for prompt in prompts]:
         log.warning("held-out prompt %s is not evaluated in iteration %d: %s", failed.prompt_id, iteration, failed.why)
 
 

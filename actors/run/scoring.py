@@ -41,15 +41,16 @@ async def score(pools: EnginePools, iteration: int, snapshot: str, board: "Board
 
     async def one(block: int, part: list[Prompt]) -> None:
         candidates, judged = (ledger.block(kind, iteration, block) for kind in (Candidates, Judged))
+        tokens = None
         async with sampling:
-            if not await asyncio.to_thread(ledger.has, candidates):
-                failed = await sample_block(pools, candidates, part, config.generation.candidates, snapshot)
+            if not (kept := await asyncio.to_thread(ledger.has, candidates)):
+                tokens, failed = await sample_block(pools, candidates, part, config.generation.candidates, snapshot)
                 await board.set_aside(iteration, failed)
-        await board.done("generate", iteration, block, len(part))
+        await board.done("generate", iteration, block, len(part), kept, tokens)
         async with judging:
-            if not await asyncio.to_thread(ledger.has, judged):
+            if not (kept := await asyncio.to_thread(ledger.has, judged)):
                 await board.set_aside(iteration, await judge_block(pools, candidates, judged))
-        await board.done("judge", iteration, block, len(part))
+        await board.done("judge", iteration, block, len(part), kept)
 
     starts = range(0, len(prompts), config.block)
     await asyncio.gather(*(one(n, prompts[start : start + config.block]) for n, start in enumerate(starts)))
@@ -57,18 +58,21 @@ async def score(pools: EnginePools, iteration: int, snapshot: str, board: "Board
 
 async def sample_block(
     pools: EnginePools, path: Path, prompts: list[Prompt], count: int, snapshot: str
-) -> list[SetAside]:
-    """Write a block of `count` responses per prompt to the ledger under path; returns the prompts that were set aside."""
+) -> tuple[int | None, list[SetAside]]:
+    """Write a block of `count` responses per prompt to the ledger under path.
+
+    Returns how many tokens they have, None where prompts were sampled singly, and the prompts that were set aside.
+    """
     generate = pools.generators.call
     try:
-        await generate.remote("generate", path, prompts, count, snapshot)
+        return await generate.remote("generate", path, prompts, count, snapshot), []
     except BlockFailed:
 
-        def one(number: int, part: Path) -> Awaitable[None]:
-            return generate.remote("generate", part, [prompts[number]], count, snapshot, alone=True)
+        async def one(number: int, part: Path) -> list[SetAside]:
+            await generate.remote("generate", part, [prompts[number]], count, snapshot, alone=True)
+            return []
 
-        return await _one_by_one(pools, path, Candidates, [prompt.prompt_id for prompt in prompts], one)
-    return []
+        return None, await _one_by_one(pools, path, Candidates, [prompt.prompt_id for prompt in prompts], one)
 
 
 async def judge_block(pools: EnginePools, candidates: Path, path: Path) -> list[SetAside]:
@@ -93,7 +97,7 @@ async def _one_by_one(
     path: Path,
     kind: type[Record],
     names: list[str],
-    one: Callable[[int, Path], Awaitable[list[SetAside] | None]],
+    one: Callable[[int, Path], Awaitable[list[SetAside]]],
 ) -> list[SetAside]:
     """Do the prompts of a block singly, set those aside that keep failing, and write the block with the others."""
     parts = path.with_name(f"{path.stem}.parts")
@@ -102,7 +106,7 @@ async def _one_by_one(
     for number, name in enumerate(names):
         part = parts / path.parent.name / f"{number:05d}.parquet"
         try:
-            failed += await one(number, part) or []
+            failed += await one(number, part)
         except BlockFailed as error:
             why = str(getattr(error, "cause", error))
             failed.append(SetAside(name, "generate" if kind is Candidates else "judge", why))

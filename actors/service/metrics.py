@@ -87,11 +87,10 @@ class RunMetrics:
         in_flight = sum(member.load for member in pool.members)
         self._gauge("sppo_pool_in_flight_calls", "Calls that members work on.", in_flight, pool=name)
         self._gauge("sppo_engine_busy_ratio", "Share of the serving members that have work.", busy, pool=name)
-        rates = [member.tokens_per_second for member in pool.members if member.tokens_per_second is not None]
-        sequences = [member.sequences for member in pool.members if member.sequences is not None]
         if name == "generators":
-            self._gauge("sppo_engine_tokens_per_second", "Tokens sampled per second.", sum(rates), pool=name)
-            self._gauge("sppo_engine_sequences", "Responses that are being sampled.", sum(sequences), pool=name)
+            rate, sequences = pool.tokens_per_second or 0.0, pool.sequences or 0
+            self._gauge("sppo_engine_tokens_per_second", "Tokens sampled per second.", rate, pool=name)
+            self._gauge("sppo_engine_sequences", "Responses that are being sampled.", sequences, pool=name)
         restarts = sum(member.restarts for member in pool.members)
         self._gauge("sppo_member_restarts", "Members lost and started again.", restarts, pool=name)
 

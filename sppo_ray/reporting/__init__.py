@@ -4,7 +4,17 @@ In: counts while it runs, the ledger afterwards. Out: records, JSON, HTML, Markd
 exported here; the other modules load template and table libraries and are imported by name.
 """
 
-from sppo_ray.reporting.status import MemberState, MemberStatus, Outage, PoolStatus, RunStatus, Stage, new_stages
+from sppo_ray.reporting.status import (
+    MemberState,
+    MemberStatus,
+    Outage,
+    PoolStatus,
+    RunStatus,
+    Stage,
+    TokenCount,
+    new_stages,
+    seconds_left,
+)
 
 __all__ = [
     "MemberState",
@@ -13,11 +23,13 @@ __all__ = [
     "PoolStatus",
     "RunStatus",
     "Stage",
+    "TokenCount",
     "cards",
     "charts",
     "new_stages",
     "page",
     "pair_browser",
     "report",
+    "seconds_left",
     "trackers",
 ]

@@ -7,47 +7,86 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 
 @dataclass
 class Stage:
-    """Counts of one stage; times are seconds since the epoch, None before the first count."""
+    """Counts of one stage.
+
+    first: of `done`, what was there before the stage began.  under_way: rows' worth of work in rows that are not done.
+    began: when the stage could begin.  last: of the last count. Both in seconds since the epoch, None until then.
+    """
 
     name: str
     unit: str
     total: int
     done: int = 0
-    first: int = 0  # the first count: what came before it tells nothing of the rate
-    started: float | None = None
+    first: int = 0
+    under_way: float = 0.0
+    began: float | None = None
     last: float | None = None
 
-    def add(self, count: int) -> None:
+    def begin(self) -> None:
+        """The stage has what it needs: its seconds count from the first call."""
+        self.began = time.time() if self.began is None else self.began
+
+    def add(self, count: int, kept: bool = False) -> None:
+        """kept: these rows were in the run folder already."""
+        self.first += count if kept else 0
         self.reach(min(self.total, self.done + count))
 
-    def reach(self, done: int) -> None:
-        if self.started is None:
-            self.started, self.first = time.time(), done
+    def reach(self, done: int, more: int = 0) -> None:
+        """more: how many of them the latest step did; what came before the first count is not of this process."""
+        if self.last is None and more:
+            self.first = done - more
         self.done, self.last = done, time.time()
 
     @property
     def seconds(self) -> float:
-        """From the first count to the last."""
-        return (self.last or 0.0) - (self.started or 0.0) if self.last else 0.0
+        """From when the stage could begin to its last count."""
+        return 0.0 if self.last is None or self.began is None else self.last - self.began
 
-    def line(self) -> str:
-        elapsed = time.time() - self.started if self.started and self.done < self.total else self.seconds
-        meter = tqdm.format_meter(
-            self.done,
-            self.total,
-            elapsed,
-            ncols=90,
-            prefix=f"{self.name:<9}",
-            unit=f" {self.unit}",
-            ascii=" #",
-            initial=self.first,
-        )
-        return str(meter)
+    @property
+    def rate(self) -> float | None:
+        """Rows per second since the stage began."""
+        if self.began is None:
+            return None
+        elapsed = self.seconds if self.done >= self.total else time.time() - self.began
+        worked = self.done - self.first + self.under_way
+        return worked / elapsed if elapsed > 0 and worked > 0 else None
+
+
+def seconds_left(stages: dict[str, Stage]) -> dict[str, float | None]:
+    """Of each stage, at the rate that it has had; it cannot end before the one whose rows it takes. None: not known yet."""
+    left: dict[str, float | None] = {}
+    before = 0.0
+    for key, stage in stages.items():
+        own = (stage.total - stage.done - stage.under_way) / stage.rate if stage.rate else None
+        left[key] = None if own is None else max(0.0, own, before)
+        before = left[key] or before
+    return left
+
+
+class TokenCount:
+    """How many prompts the tokens of unfinished responses are worth, while an iteration is sampled.
+
+    In: what members say they have sampled, and the tokens of finished prompts. Out: `under_way` of the stage.
+    """
+
+    def __init__(self, pool: "PoolStatus | None") -> None:
+        self._seen = {member.name: member.tokens or 0 for member in pool.members} if pool else {}
+        self._sampled = self._finished = self._prompts = 0
+
+    def finish(self, prompts: int, tokens: int) -> None:
+        self._prompts, self._finished = self._prompts + prompts, self._finished + tokens
+
+    def under_way(self, pool: "PoolStatus") -> float:
+        for member in pool.members:
+            if member.tokens is not None:
+                before = self._seen.get(member.name, 0)
+                # An engine that restarted counts from 0.
+                self._sampled += member.tokens - before if member.tokens >= before else member.tokens
+                self._seen[member.name] = member.tokens
+        return max(0.0, (self._sampled - self._finished) * self._prompts / self._finished) if self._finished else 0.0
 
 
 MemberState = Literal["starting", "up", "asleep", "draining", "failed"]
@@ -96,6 +135,19 @@ class PoolStatus:
     waiting: int
     members: list[MemberStatus]
     outages: list[Outage]
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of all members; None if none of them counts tokens."""
+        return self._sum("tokens_per_second")
+
+    @property
+    def sequences(self) -> int | None:
+        return self._sum("sequences")
+
+    def _sum(self, name: str) -> Any:
+        known = [value for member in self.members if (value := getattr(member, name)) is not None]
+        return sum(known) if known else None
 
 
 @dataclass

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from sppo_ray.reporting import PoolStatus, RunStatus, Stage
+from sppo_ray.reporting import RunStatus, seconds_left
 from sppo_ray.web.folder import RunFolder
-
-LEAST_SECONDS = 1.0  # of a stage's counts: the first blocks often end together, and a rate by them alone is no rate
 
 
 class StageView(BaseModel):
+    """rate: since the stage began, in units per second; what is under way counts in rate and seconds_left."""
+
     key: str
     name: str
     unit: str
@@ -25,6 +25,11 @@ class StageView(BaseModel):
 
 
 class MemberView(BaseModel):
+    """failure: why its last start failed.  retry_at: when it starts again, in seconds since the epoch.
+
+    tokens_per_second, sequences: what it samples now; null for a member that does not count them.
+    """
+
     model_config = ConfigDict(from_attributes=True)
 
     name: str
@@ -33,16 +38,23 @@ class MemberView(BaseModel):
     restarts: int
     snapshot: str | None
     failure: str | None
+    retry_at: float | None
+    tokens_per_second: float | None
+    sequences: int | None
 
 
 class PoolView(BaseModel):
-    """waiting: calls that no member has started."""
+    """waiting: calls that no member has started.  tokens_per_second, sequences: of all members."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     name: str
     target: int
     min: int
     max: int
     waiting: int
+    tokens_per_second: float | None
+    sequences: int | None
     members: list[MemberView]
 
 
@@ -149,7 +161,7 @@ def run_view(status: RunStatus, folder: RunFolder) -> RunView:
         paused=status.paused,
         started=status.started,
         seconds_left=_seconds_left(status, folder),
-        stages=[_stage(key, stage) for key, stage in status.stages.items()],
+        stages=_stages(status),
         step=status.step,
         warnings=status.warnings,
         set_aside=status.set_aside,
@@ -159,27 +171,24 @@ def run_view(status: RunStatus, folder: RunFolder) -> RunView:
 
 
 def pool_views(status: RunStatus) -> list[PoolView]:
-    return [_pool(name, pool) for name, pool in status.pools.items()]
+    # The key is the name that people steer a pool by.
+    return [PoolView.model_validate(pool).model_copy(update={"name": name}) for name, pool in status.pools.items()]
 
 
-def _pool(name: str, pool: PoolStatus) -> PoolView:
-    members = [MemberView.model_validate(member) for member in pool.members]
-    return PoolView(name=name, target=pool.target, min=pool.min, max=pool.max, waiting=pool.waiting, members=members)
-
-
-def _stage(key: str, stage: Stage) -> StageView:
-    counted = stage.done - stage.first
-    rate = counted / stage.seconds if counted and stage.seconds > LEAST_SECONDS else None
-    left = (stage.total - stage.done) / rate if rate else None
-    return StageView(
-        key=key,
-        name=stage.name,
-        unit=stage.unit,
-        total=stage.total,
-        done=stage.done,
-        rate=round(rate, 3) if rate else None,
-        seconds_left=round(left) if left is not None else None,
-    )
+def _stages(status: RunStatus) -> list[StageView]:
+    left = seconds_left(status.stages)
+    return [
+        StageView(
+            key=key,
+            name=stage.name,
+            unit=stage.unit,
+            total=stage.total,
+            done=stage.done,
+            rate=None if stage.rate is None else round(stage.rate, 3),
+            seconds_left=None if (seconds := left[key]) is None else round(seconds),
+        )
+        for key, stage in status.stages.items()
+    ]
 
 
 def _seconds_left(status: RunStatus, folder: RunFolder) -> float | None:
@@ -188,6 +197,6 @@ def _seconds_left(status: RunStatus, folder: RunFolder) -> float | None:
     if not reports:
         return None
     each = sum(report["seconds"]["total"] for report in reports) / len(reports)
-    starts = [stage.started for stage in status.stages.values() if stage.started is not None]
+    starts = [stage.began for stage in status.stages.values() if stage.began is not None]
     spent = time.time() - min(starts) if starts and status.iteration > len(reports) else 0.0
     return round(max(0.0, each * (folder.config.iterations - len(reports)) - min(spent, each)))

@@ -47,6 +47,7 @@ def test_status_pause_and_resume(said):
     text = said("status")
     assert "run: iteration 2 of 3, sampling, judging, training" in text
     assert "generator-1" in text and "generators (2 wanted, 1 to 4)" in text
+    assert "640" in text and "320" in text and "80" in text  # tokens/s and sequences of the pool, tokens/s of a member
     assert "paused" in said("pause")
     assert "paused" not in said("resume")
 

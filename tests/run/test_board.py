@@ -217,3 +217,48 @@ def test_unusable_comparisons_of_a_block_that_is_judged_prompt_by_prompt_are_cou
     assert [row.prompt_id for row in ledger.judged(1, 0)] == ["p0"] and ledger.set_aside(1) == [unusable]
     folders = {path.name for path in ledger.iteration(1).rglob("*") if path.is_dir()}
     assert folders == {"candidates", "judged", "judged-set-aside"}
+
+
+def test_a_stage_begins_when_it_has_what_it_needs(monkeypatch):
+    """Sampling when it is asked for, judging with the first sampled block, training with a judged block and a trainer."""
+    now = [0.0]
+    monkeypatch.setattr("sppo_ray.reporting.status.time.time", lambda: now[0])
+
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 4)
+        await board.training(1)
+        now[0] = 5.0
+
+        async def pass_time(*_: Any) -> None:
+            for seconds, (stage, block, tokens) in [
+                (95.0, ("generate", 0, 40)),
+                (97.0, ("judge", 0, None)),
+                (100.0, ("generate", 1, 40)),
+                (104.0, ("judge", 1, None)),
+            ]:
+                now[0] = seconds
+                await board.done(stage, 1, block, 2, tokens=tokens)
+
+        monkeypatch.setattr("actors.run.board.score", pass_time)
+        await board.score(EnginePools(None, None, None, None), 1, "iter-0")  # type: ignore[arg-type]
+        stages = board._status.stages
+        assert [stages[name].began for name in ("generate", "judge", "train")] == [5.0, 95.0, 97.0]
+        assert [stages[name].seconds for name in ("generate", "judge")] == [95.0, 9.0]
+
+    asyncio.run(run())
+
+
+def test_training_begins_with_its_trainer_where_the_pairs_are_there_first():
+    async def run() -> None:
+        board = Board()
+        await board.begin(1, 2)
+        await board.done("generate", 1, 0, 2)
+        await board.done("judge", 1, 0, 2)
+        assert board._status.stages["train"].began is None
+        await board.training(2)  # of the next iteration
+        assert board._status.stages["train"].began is None
+        await board.training(1)
+        assert board._status.stages["train"].began is not None
+
+    asyncio.run(run())

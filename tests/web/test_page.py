@@ -66,6 +66,14 @@ def test_plots_show_what_is_finished(page):
     )
 
 
+def test_a_pool_says_what_it_samples_now(page):
+    assert "640 tokens/s, 80 sequences in flight" in page.run("document.querySelector('.pool small').textContent")
+    cells = (
+        "[...document.querySelectorAll('.pool tbody tr')[0].children].slice(-2).map((cell) => cell.textContent).join()"
+    )
+    assert page.run(cells) == "320,40"
+
+
 def test_a_pool_gets_another_target(page):
     rows = "document.querySelectorAll('.pool')[0].querySelectorAll('tbody tr').length"
     assert page.until(rows) == 2

@@ -1,8 +1,8 @@
 // The pools and their members; a form a pool sets its target.
 
-import { ask, byId, element } from "./dom.js";
+import { ask, byId, duration, element, number } from "./dom.js";
 
-const COLUMNS = ["member", "state", "calls", "restarts", "holds"];
+const COLUMNS = ["member", "state", "calls", "restarts", "holds", "tokens/s", "sequences"];
 const cards = new Map();
 
 function card(pool, said) {
@@ -27,10 +27,13 @@ function card(pool, said) {
   return { words, rows };
 }
 
+const perSecond = (rate) => rate === null ? "–" : number(Math.round(rate));
+
 function row(member) {
-  const state = element("span", { className: `state ${member.state}`, textContent: member.state, title: member.failure ?? "" });
+  const again = member.retry_at === null ? "" : `, again in ${duration(Math.max(0, member.retry_at - Date.now() / 1000))}`;
+  const state = element("span", { className: `state ${member.state}`, textContent: member.state + again, title: member.failure ?? "" });
   return element("tr", {}, element("th", { scope: "row", textContent: member.name }), element("td", {}, state),
-    ...[member.load, member.restarts, member.snapshot ?? "–"].map((value) => element("td", { textContent: value })));
+    ...[member.load, member.restarts, member.snapshot ?? "–", perSecond(member.tokens_per_second), number(member.sequences)].map((value) => element("td", { textContent: value })));
 }
 
 export function showPools(pools, said) {
@@ -38,7 +41,8 @@ export function showPools(pools, said) {
     if (!cards.has(pool.name)) cards.set(pool.name, card(pool, said));
     const { words, rows } = cards.get(pool.name);
     const up = pool.members.filter((member) => member.state === "up").length;
-    words.textContent = `${up} up, target ${pool.target} (${pool.min} to ${pool.max}), ${pool.waiting} calls waiting`;
+    const live = pool.sequences === null ? "" : `, ${perSecond(pool.tokens_per_second)} tokens/s, ${pool.sequences} sequences in flight`;
+    words.textContent = `${up} up, target ${pool.target} (${pool.min} to ${pool.max}), ${pool.waiting} calls waiting${live}`;
     rows.replaceChildren(...pool.members.map(row));
   }
 }
