@@ -59,7 +59,7 @@ class Coordinator(Board):
         # The pools come here and not to the constructor: Ray repeats a call with its arguments when the actor restarts.
         self._pools = {"generators": generators, "rankers": rankers}
         self._end = asyncio.get_running_loop().create_future()
-        self._trackers = await asyncio.to_thread(Trackers, self._config, self._ledger.root)
+        self._trackers = Trackers(self._config, self._ledger.root)
         pools = EnginePools(self._config, self._ledger, generators, rankers)
         work = [asyncio.ensure_future(self._iterations(pools)), asyncio.ensure_future(self._watch()), self._end]
         done, rest = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)

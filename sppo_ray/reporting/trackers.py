@@ -1,14 +1,20 @@
 """Experiment trackers: the numbers of a run, step by step, to TensorBoard, Weights & Biases, MLflow or Trackio.
 
-In: the names that the configuration asks for, the run folder. Out: one `log(step, numbers)` for all of them.
-Each keeps to its own environment variables (WANDB_MODE=offline, MLFLOW_TRACKING_URI, TRACKIO_DIR).
+In: the names that the configuration asks for, the run folder. Out: one `log(step, numbers)` for all of them, which never
+waits and never raises. Each keeps to its own environment variables (WANDB_MODE=offline, MLFLOW_TRACKING_URI, TRACKIO_DIR).
 """
 
 import importlib.util
+import logging
+import queue
 import re
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_state_path
 
@@ -16,92 +22,21 @@ from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError
 from sppo_ray.run_folder import remote
 
-Numbers = dict[str, float]
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
 
+log = logging.getLogger(__name__)
 
-class Tracker(Protocol):
-    def log(self, step: int, numbers: Numbers) -> None:
-        """Numbers of one step of the run. Steps go on over iterations."""
-
-    def close(self) -> None: ...
-
-
-class TensorBoard:
-    """Event files in the run folder: `tensorboard --logdir RUN/tensorboard`."""
-
-    def __init__(self, run: str, folder: Path, settings: dict[str, Any]) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder / "tensorboard"), flush_secs=10)
-
-    def log(self, step: int, numbers: Numbers) -> None:
-        for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class Wandb:
-    def __init__(self, run: str, folder: Path, settings: dict[str, Any]) -> None:
-        import wandb
-
-        # The same id when the run is continued: one curve.
-        self._run = wandb.init(
-            project="sppo-ray", name=run, id=_id(run), resume="allow", dir=str(folder), config=settings
-        )
-
-    def log(self, step: int, numbers: Numbers) -> None:
-        self._run.log(numbers, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class MLflow:
-    def __init__(self, run: str, folder: Path, settings: dict[str, Any]) -> None:
-        import mlflow
-
-        self._client = mlflow.MlflowClient()
-        known = self._client.get_experiment_by_name("sppo-ray")
-        experiment = known.experiment_id if known else self._client.create_experiment("sppo-ray")
-        self._id = self._client.create_run(experiment, run_name=run).info.run_id
-        for key, value in _flat(settings).items():
-            self._client.log_param(self._id, key, str(value)[:500])
-
-    def log(self, step: int, numbers: Numbers) -> None:
-        for name, value in numbers.items():
-            self._client.log_metric(self._id, name, value, step=step)
-
-    def close(self) -> None:
-        self._client.set_terminated(self._id)
-
-
-class Trackio:
-    def __init__(self, run: str, folder: Path, settings: dict[str, Any]) -> None:
-        import trackio
-
-        self._run = trackio.init(project="sppo-ray", name=run, config=_flat(settings), resume="allow", embed=False)
-
-    def log(self, step: int, numbers: Numbers) -> None:
-        self._run.log(numbers, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-KINDS: dict[str, tuple[str, Any]] = {
-    "tensorboard": ("tensorboardX", TensorBoard),
-    "wandb": ("wandb", Wandb),
-    "mlflow": ("mlflow", MLflow),
-    "trackio": ("trackio", Trackio),
-}
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+MOST_WAITING = 1000  # steps that wait for a slow tracker; those that come then are not logged
+CLOSE_SECONDS = 10.0  # for all trackers to log what waits, when the run ends
+PROJECT = "sppo-ray"
 
 
 def check_trackers(names: Sequence[str]) -> None:
     """Raise `ConfigError` for a tracker that is not installed."""
     for name in names:
-        package, _ = KINDS[name]
+        package = PACKAGES[name]
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"trackers names {name}, which is not installed: pip install {package}, or leave it out")
 
@@ -113,21 +48,87 @@ class Trackers:
         run, settings = folder.name, config.model_dump(mode="json")
         if remote(folder):  # they write to paths only
             folder = user_state_path("sppo-ray") / "trackers" / run
-        self._all: list[Tracker] = [KINDS[name][1](run, folder, settings) for name in config.trackers]
+        self._all = [_Worker(name, partial(_start, name, run, folder, settings)) for name in config.trackers]
 
     def log(self, step: int, numbers: dict[str, Any]) -> None:
-        """Non-numeric values are skipped."""
+        """Numbers of one step of the run; steps go on over iterations. Non-numeric values are skipped."""
         known = {name: float(value) for name, value in numbers.items() if isinstance(value, int | float)}
         for tracker in self._all:
             tracker.log(step, known)
 
     def close(self) -> None:
+        """Have what waits logged, for a few seconds."""
+        deadline = time.monotonic() + CLOSE_SECONDS
         for tracker in self._all:
-            tracker.close()
+            tracker.close(deadline)
 
 
-def _id(run: str) -> str:
-    return re.sub(r"[^\w-]", "-", run)[:120]
+class _Worker:
+    """One tracker in a thread of its own: if it is slow, out of reach or raises, the run loses its numbers and no time."""
+
+    def __init__(self, name: str, start: "Callable[[], GeneralTracker]") -> None:
+        self._name, self._start = name, start
+        self._waiting: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(MOST_WAITING)
+        self.lost = 0  # steps
+        self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
+        self._thread.start()
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        try:
+            self._waiting.put_nowait((step, numbers))
+        except queue.Full:
+            self._lose(f"{MOST_WAITING} steps wait for it")
+
+    def close(self, deadline: float) -> None:
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=max(0.0, deadline - time.monotonic()))
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        self.lost += sum(item is not None for item in list(self._waiting.queue))
+        if self.lost:
+            log.warning("tracker %s: %d steps were not logged; training.jsonl has them all", self._name, self.lost)
+
+    def _work(self) -> None:
+        tracker: GeneralTracker | None = None
+        while (item := self._waiting.get()) is not None:
+            step, numbers = item
+            try:
+                tracker = tracker or self._start()
+                tracker.log(numbers, step=step)
+            except Exception as error:  # a tracker's library may raise anything
+                self._lose(f"{type(error).__name__}: {error}")
+        if tracker is not None:
+            try:
+                tracker.finish()
+            except Exception as error:
+                log.warning("tracker %s did not end in order: %s", self._name, error)
+
+    def _lose(self, why: str) -> None:
+        if self.lost == 0:
+            log.warning(
+                "tracker %s does not take the numbers of the run, which goes on without it: %s", self._name, why
+            )
+        self.lost += 1
+
+
+def _start(name: str, run: str, folder: Path, settings: dict[str, Any]) -> "GeneralTracker":
+    from accelerate import PartialState, tracking
+
+    PartialState(cpu=True)  # what Accelerate's logging asks for
+    tracker: GeneralTracker
+    if name == "tensorboard":  # event files in the run folder: `tensorboard --logdir RUN/tensorboard`
+        tracker = tracking.TensorBoardTracker("tensorboard", folder)
+    elif name == "wandb":
+        # The same id when the run is continued: one curve.
+        one = re.sub(r"[^\w-]", "-", run)[:120]
+        tracker = tracking.WandBTracker(PROJECT, name=run, id=one, resume="allow", dir=str(folder), config=settings)
+    elif name == "trackio":
+        tracker = tracking.TrackioTracker(PROJECT, name=run, config=_flat(settings), resume="allow", embed=False)
+    else:
+        tracker = tracking.MLflowTracker(PROJECT, run_name=run)
+    tracker.start()
+    if name == "mlflow":
+        tracker.store_init_configuration(_flat(settings))
+    return tracker
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import mlflow
@@ -43,7 +44,7 @@ def scalars(data: bytes) -> dict[tuple[int, str], float]:
 
 
 def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(trackers.KINDS, "wandb", ("no_such_package", None))
+    monkeypatch.setitem(trackers.PACKAGES, "wandb", "no_such_package")
     with pytest.raises(ConfigError, match="wandb, which is not installed: pip install no_such_package"):
         check_trackers(["tensorboard", "wandb"])
 
@@ -86,3 +87,69 @@ def test_trackio_in_a_local_folder(tmp_path):
     with sqlite3.connect(file) as database:
         ((step, metrics),) = database.execute("select step, metrics from metrics").fetchall()
     assert step == 7 and json.loads(metrics)["train/loss"] == 2.5
+
+
+class Stuck:
+    """A tracker whose server is out of reach: it answers when the test lets it."""
+
+    def __init__(self) -> None:
+        self.free, self.seen = threading.Event(), list[int]()
+
+    def log(self, numbers: dict[str, float], step: int) -> None:
+        self.free.wait()
+        self.seen.append(step)
+
+    def finish(self) -> None:
+        self.seen.append(-1)
+
+
+def test_a_tracker_that_is_out_of_reach_never_keeps_the_run_waiting(tmp_path, monkeypatch, caplog):
+    stuck = Stuck()
+    monkeypatch.setattr(trackers, "MOST_WAITING", 3)
+    monkeypatch.setattr(trackers, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(trackers, "_start", lambda *_: stuck)
+    found = Trackers(config_of("wandb"), tmp_path)
+    for step in range(20):  # the first is under way, three wait
+        found.log(step, NUMBERS)
+        while step == 0 and found._all[0]._waiting.qsize():
+            time.sleep(0.001)
+    found.close()
+    assert stuck.seen == []
+    assert [record.message for record in caplog.records] == [
+        "tracker wandb does not take the numbers of the run, which goes on without it: 3 steps wait for it",
+        "tracker wandb: 19 steps were not logged; training.jsonl has them all",
+    ]
+    stuck.free.set()
+
+
+def test_a_slow_tracker_gets_what_waits_when_the_run_ends(tmp_path, monkeypatch):
+    stuck = Stuck()
+    monkeypatch.setattr(trackers, "_start", lambda *_: stuck)
+    found = Trackers(config_of("wandb"), tmp_path)
+    for step in range(5):
+        found.log(step, NUMBERS)
+    stuck.free.set()
+    found.close()
+    assert stuck.seen == [0, 1, 2, 3, 4, -1]
+
+
+def test_a_tracker_that_raises_is_named_once_and_tried_again(tmp_path, monkeypatch, caplog):
+    tries, taken = [], Stuck()
+    taken.free.set()
+
+    def start(*_: object) -> Stuck:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionError("no route to host")
+        return taken
+
+    monkeypatch.setattr(trackers, "_start", start)
+    found = Trackers(config_of("wandb"), tmp_path)
+    for step in range(5):
+        found.log(step, NUMBERS)
+    found.close()
+    assert taken.seen == [2, 3, 4, -1]
+    assert [record.message for record in caplog.records] == [
+        "tracker wandb does not take the numbers of the run, which goes on without it: ConnectionError: no route to host",
+        "tracker wandb: 2 steps were not logged; training.jsonl has them all",
+    ]
