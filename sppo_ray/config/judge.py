@@ -13,9 +13,9 @@ class JudgeSettings(Section):
     """What compares the responses, and how its comparisons become win rates."""
 
     kind: str = "pairrm"
-    """`pairrm`, `python` (a function that scores responses), or `package.module:Class` of a kind of your own."""
+    """`pairrm`, `reward` (a sequence classifier with one label), `python` (a function), or `package.module:Class` of your own."""
     model: str
-    """pairrm: a PairRM folder or hub name, or `playground`; python: `package.module:function`."""
+    """pairrm, reward: the model's folder or hub name, or `playground`; python: `package.module:function`, or `playground`."""
     estimator: Estimator = "pairwise"
     """How comparisons become win rates: `pairwise` as in the paper, `pooled` as in the authors' release."""
     temperature: PositiveFloat = 1.0
@@ -27,4 +27,4 @@ class JudgeSettings(Section):
     orders: Literal[1, 2] = 2
     """pairrm: 2 compares every pair in both orders, which shows the bias for a place; 1 in one random order, half the work."""
     batch_tokens: Annotated[Positive, FREE] = 32768
-    """pairrm: tokens per forward pass, padding included."""
+    """pairrm, reward: tokens per forward pass, padding included."""

@@ -1,20 +1,23 @@
-"""The judge kind `python`: a user's function that scores the responses to one prompt.
+"""The judge kind `python`: a user's function that scores the responses to one prompt, or compares them.
 
-In: `judge.model=package.module:function`; the function takes a prompt and its responses and returns one score for each.
-Out: c[i, j] = (s_i - s_j) / 2, so that at temperature 1 both estimators make it P[i, j] = sigmoid(s_i - s_j).
+In: `judge.model=package.module:function`; the function takes a prompt and its K responses and returns one score for each,
+or a K x K matrix of the probabilities that response i beats response j.
+Out: logits that both estimators, at temperature 1, make these probabilities, or P[i, j] = sigmoid(s_i - s_j) of scores.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sppo_ray.config import JudgeSettings
 from sppo_ray.errors import JudgeError
 from sppo_ray.judging.judge import Demand, Judge
+from sppo_ray.judging.scores import score_logits
 from sppo_ray.loading import load_object
 
-Scores = Callable[[str, list[str]], Sequence[float]]
+Function = Callable[[str, list[str]], ArrayLike]
+SURE = 1e-6  # probabilities nearer to 0 or 1 count as this near: their logits would be infinite
 
 
 class PythonKind:
@@ -28,22 +31,25 @@ class PythonKind:
         return PythonJudge(self._name, load_object(self._name, "judge.model"))
 
     def description(self) -> str:
-        return "a Python function that scores responses"
+        return "a Python function"
 
     def demand(self, prompt: int, response: int) -> Demand:
         # What the function computes is not known: the plan counts next to nothing, `plan --probe` measures it.
-        return Demand(memory={}, tokens=prompt + 2 * response, operations=1)
+        return Demand(memory={}, tokens=prompt + response, operations=1, each="response")
 
 
 class PythonJudge:
-    """A function as a judge. Raises `JudgeError` naming function and prompt where it fails or returns no scores."""
+    """A function as a judge. Raises `JudgeError` naming function and prompt where it fails or returns something else."""
 
-    def __init__(self, name: str, function: Scores) -> None:
+    def __init__(self, name: str, function: Function) -> None:
         self._name, self._function = name, function
 
     def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        scores = np.array([self._scores(*one) for one in zip(prompts, candidates, strict=True)], dtype=np.float32)
-        return (scores[:, :, None] - scores[:, None, :]) / np.float32(2)
+        each = len(candidates[0]) if candidates else 0
+        logits = np.zeros((len(prompts), each, each), dtype=np.float32)
+        for row, (prompt, responses) in enumerate(zip(prompts, candidates, strict=True)):
+            logits[row] = self._logits(prompt, responses)
+        return logits
 
     def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         return np.zeros(len(prompts), dtype=np.float32)
@@ -54,12 +60,23 @@ class PythonJudge:
     def wake(self) -> None:
         pass
 
-    def _scores(self, prompt: str, responses: Sequence[str]) -> NDArray[np.float64]:
-        where = f"judge.model={self._name}, prompt {prompt[:80]!r}"
+    def _logits(self, prompt: str, responses: Sequence[str]) -> NDArray[np.float32]:
+        where, each = f"judge.model={self._name}, prompt {prompt[:80]!r}", len(responses)
         try:
-            scores = np.asarray(self._function(prompt, list(responses)), dtype=np.float64)
+            found = np.asarray(self._function(prompt, list(responses)), dtype=np.float64)
         except Exception as error:
             raise JudgeError(f"{where}: {type(error).__name__}: {error}") from error
-        if scores.shape != (len(responses),) or not np.isfinite(scores).all():
-            raise JudgeError(f"{where}: expected {len(responses)} finite scores, it returned {scores.tolist()}")
-        return scores
+        if found.shape not in ((each,), (each, each)):
+            raise JudgeError(
+                f"{where}: expected {each} scores or a {each} x {each} matrix, it returned {found.tolist()}"
+            )
+        if found.ndim == 1:
+            if not np.isfinite(found).all():
+                raise JudgeError(f"{where}: expected {each} finite scores, it returned {found.tolist()}")
+            return score_logits(found)
+        if not ((found >= 0) & (found <= 1)).all():
+            raise JudgeError(f"{where}: expected probabilities between 0 and 1, it returned {found.tolist()}")
+        chances = found.clip(SURE, 1 - SURE)
+        logits = (np.log(chances) - np.log1p(-chances)) / 2
+        np.fill_diagonal(logits, 0)
+        return logits.astype(np.float32)

@@ -14,9 +14,10 @@ from sppo_ray.errors import ConfigError
 from sppo_ray.judging.judge import Judge, JudgeKind
 from sppo_ray.judging.pairrm import PairRMKind
 from sppo_ray.judging.python_function import PythonKind
+from sppo_ray.judging.reward import RewardKind
 from sppo_ray.loading import load_named
 
-KINDS = {"pairrm": PairRMKind, "python": PythonKind}
+KINDS = {"pairrm": PairRMKind, "reward": RewardKind, "python": PythonKind}
 
 
 def judge_kind(settings: JudgeSettings) -> JudgeKind:

@@ -27,17 +27,17 @@ class Encoded:
     skipped: list[str]
 
 
-def find_model(model: str) -> Path | str:
-    """The model's folder on this machine, or its name on the hub."""
+def find_model(model: str, key: str = "policy.model") -> Path | str:
+    """The model's folder on this machine, or its name on the hub. key: of the configuration, for messages."""
     folder = Path(model).expanduser()
     if not folder.is_dir() and not HUB_NAME.fullmatch(model):
-        raise ModelError(f"{model}: no such folder: correct policy.model")
+        raise ModelError(f"{model}: no such folder: correct {key}")
     return folder if folder.is_dir() else model
 
 
-def load_tokenizer(model: str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model folder or hub name, with a chat template."""
-    where = find_model(model)
+def load_tokenizer(model: str, trust_remote_code: bool = False, key: str = "policy.model") -> PreTrainedTokenizerFast:
+    """The tokenizer of a model folder or hub name, with a chat template. key: of the configuration, for messages."""
+    where = find_model(model, key)
     # Transformers makes up an empty tokenizer for a folder that holds only a config.json.
     if isinstance(where, Path) and not any((where / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         raise ModelError(f"{model} holds no tokenizer: copy the model's tokenizer.json and tokenizer_config.json there")
@@ -45,7 +45,7 @@ def load_tokenizer(model: str, trust_remote_code: bool = False) -> PreTrainedTok
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
     except Exception as error:  # a file of another version of the library fails anywhere in it
         raise ModelError(
-            f"the tokenizer of {model} cannot be loaded ({one_line(error)}): correct policy.model, download the model "
+            f"the tokenizer of {model} cannot be loaded ({one_line(error)}): correct {key}, download the model "
             "and name its folder, or save its tokenizer with the installed version of transformers"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):

@@ -33,6 +33,18 @@ def too_few(prompt, responses):
 
 def not_a_number(prompt, responses):
     return [float("nan")] * len(responses)
+
+def first_wins(prompt, responses):
+    return [[0.5, 0.75, 1], [0.25, 0.5, 0.25], [0, 0.75, 0.5]]
+
+def no_chance(prompt, responses):
+    return [[0.5, 1.5], [-0.5, 0.5]]
+
+def undecided(prompt, responses):
+    return [[0.5, float("nan")], [0.5, 0.5]]
+
+def ragged(prompt, responses):
+    return [[0.5], [0.5, 0.5]]
 """
 
 
@@ -58,8 +70,25 @@ def test_scores_of_a_function_become_the_sigmoid_of_their_difference(estimator):
     assert chances[0, 1, 0] == pytest.approx(1 / (1 + math.exp(-2))) and chances[1, 0, 1] == 0.5
 
 
+def test_a_matrix_of_a_function_is_its_probabilities():
+    """A cycle-free matrix by hand; the 0 and 1 are kept to six digits."""
+    (logits,) = python("first_wins").compare(["p"], [["a", "b", "c"]])
+    assert logits.dtype == np.float32 and logits.diagonal().tolist() == [0, 0, 0]
+    chances = preference_probabilities(logits)
+    assert chances == pytest.approx(np.array([[0.5, 0.75, 1], [0.25, 0.5, 0.25], [0, 0.75, 0.5]]), abs=2e-6)
+    assert logits[0, 1] == pytest.approx(math.log(3) / 2)
+
+
 @pytest.mark.parametrize(
-    "function, words", [("fails", "no words"), ("too_few", "expected 2 finite scores"), ("not_a_number", "nan")]
+    "function, words",
+    [
+        ("fails", "RuntimeError: no words"),
+        ("too_few", "expected 2 scores or a 2 x 2 matrix"),
+        ("not_a_number", r"expected 2 finite scores, it returned \[nan"),
+        ("no_chance", r"expected probabilities between 0 and 1, it returned \[\[0.5, 1.5"),
+        ("undecided", "expected probabilities between 0 and 1"),
+        ("ragged", "ValueError"),
+    ],
 )
 def test_a_function_that_cannot_score_is_named_with_its_prompt(function, words):
     with pytest.raises(JudgeError, match=f"my_scores:{function}, prompt 'Why\\?'.*{words}"):

@@ -55,7 +55,7 @@ def test_a_python_judge_takes_no_memory_of_a_gpu_and_almost_no_time() -> None:
     memories = memory.role_memory(config, 80 * GIB, 8, colocated=False)
     assert memories["rankers"].parts == {"runtime": memory.CUDA_CONTEXT}
     load = work(config)
-    assert load.judged_tokens == load.comparisons * (190 + 2 * 400)
+    assert load.judged_tokens == load.prompts * 5 * (190 + 400)
     assert load.judged_tokens / table_rates(config, device(80), load, 8).judge < 1  # seconds
 
 
