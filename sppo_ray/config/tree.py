@@ -107,6 +107,8 @@ class TrainingSettings(Section):
     """Passes over the pairs of an iteration."""
     gradient_checkpointing: Annotated[bool, FREE] = True
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload: Annotated[Literal["none", "optimizer", "all"], FREE] = "none"
+    """What ZeRO-3 keeps in host memory: `optimizer` (float32 weights, optimizer states, gradients) or `all` (also the weights)."""
     reference: Annotated[Literal["sampled", "recompute"], FREE] = "sampled"
     """Where log pi_t comes from: recorded while sampling, or recomputed by the trainer before its first step."""
     reference_tolerance: Annotated[PositiveFloat, FREE] = 0.1

@@ -22,8 +22,9 @@ def out_of_memory(error: BaseException) -> bool:
 def memory_remedy(training: TrainingSettings) -> str:
     """What to change, as a sentence; each of these keeps the numbers of the run."""
     checkpointing = "" if training.gradient_checkpointing else "set training.gradient_checkpointing=true, "
+    offload = "" if training.offload == "all" else "set training.offload=all, "
     return (
         f"Lower training.micro_batch_tokens ({training.micro_batch_tokens}) or training.micro_batch_size "
-        f"({training.micro_batch_size}), {checkpointing}or raise training.workers ({training.workers}): "
+        f"({training.micro_batch_size}), {checkpointing}{offload}or raise training.workers ({training.workers}): "
         "the same command with one of these changes continues the run."
     )

@@ -208,9 +208,11 @@ class TrainablePolicy:
         states = [value for state in optimizer.optimizer.state.values() for value in state.values()]
         parameters: list[Any] = list(self._network.parameters())
         shards = [parameter.ds_tensor for parameter in parameters]
+        groups = optimizer.fp32_partitioned_groups_flat
+        gradients = [group.grad for group in groups]
         self._engine.destroy()
         # DeepSpeed's and autograd's objects refer to each other where Python's collector cannot see it: only their tensors go.
-        for tensor in filter(torch.is_tensor, (*states, *optimizer.fp32_partitioned_groups_flat, *shards)):
+        for tensor in filter(torch.is_tensor, (*states, *groups, *gradients, *shards)):
             if tensor.untyped_storage().resizable():
                 tensor.untyped_storage().resize_(0)  # views of it included
             else:
@@ -227,12 +229,20 @@ def _deepspeed_settings(config: Config) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": config.training.micro_batch_size,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,  # a step may have any number of micro-batches
-        "zero_optimization": {"stage": 3, "overlap_comm": False},
+        "zero_optimization": {"stage": 3, "overlap_comm": False, **_offload(config.training.offload)},
+        "zero_force_ds_cpu_optimizer": False,  # offloaded or not, the optimizer is the configured one, not DeepSpeed's Adam
         "bf16": {"enabled": config.policy.dtype == "bfloat16"},
         "gradient_clipping": config.training.max_grad_norm,
         "zero_allow_untested_optimizer": True,  # DeepSpeed's list lacks torch's RMSprop
         "steps_per_print": None,
     }
+
+
+def _offload(what: str) -> dict[str, Any]:
+    """DeepSpeed's settings for what is kept in host memory, pinned so that copies to a GPU are fast."""
+    host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    moved = {"none": (), "optimizer": ("optimizer",), "all": ("optimizer", "param")}[what]
+    return {f"offload_{part}": host for part in moved}
 
 
 def _from_workers(values: list[float], device: torch.device) -> Tensor:

@@ -38,6 +38,8 @@ CASES = {
     "untied head": ("llama", ["training.micro_batch_size=3"]),
     "ipo": ("llama", ["training.loss=ipo", "training.micro_batch_tokens=40"]),
     "rebel": ("llama", ["training.loss=rebel", "training.micro_batch_size=2"]),
+    "offloaded optimizer": ("gemma2", ["training.offload=optimizer", "training.micro_batch_tokens=23"]),
+    "offloaded weights": ("llama", ["training.offload=all", "training.micro_batch_size=2"]),
     "dpo, AdamW": ("llama", ["training.loss=dpo", "training.optimizer=adamw", "training.eta=10"]),
 }
 
@@ -135,6 +137,8 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
         if case == "restarted":  # the second step is one of another process's engine
             policy.save(Path(out) / "checkpoint", numbers)
             policy.close()
+            training = config.training.model_copy(update={"offload": "optimizer"})  # which may change on resume
+            config = config.model_copy(update={"training": training})
             policy = TrainablePolicy(config, model, STEPS, torch.device("cpu"))
             numbers = policy.restore(Path(out) / "checkpoint")
         numbers.append(policy.step(share).row())
