@@ -9,13 +9,13 @@ from sppo_ray.config.reading import load_config, recipe_names, validated
 from sppo_ray.config.reference import reference
 from sppo_ray.config.resume import changes
 from sppo_ray.config.show import resolved
+from sppo_ray.config.training import TrainingSettings
 from sppo_ray.config.tree import (
     MOST_CHATS,
     Config,
     PolicySettings,
     PoolSettings,
     PromptSource,
-    TrainingSettings,
 )
 
 __all__ = [

@@ -6,9 +6,10 @@ A key's docstring is its meaning in the configuration reference; units are part 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from sppo_ray.config.judge import JudgeSettings
+from sppo_ray.config.training import TrainingSettings
 from sppo_ray.config.values import (
     FREE,
     Labels,
@@ -22,7 +23,6 @@ from sppo_ray.config.values import (
     Seed,
     Share,
 )
-from sppo_ray.loss import find_loss
 
 MOST_CHATS = 32  # a generator has one thread for each
 
@@ -80,58 +80,6 @@ class GenerationSettings(Section):
     """Share of a GPU's memory that a vLLM engine may use."""
     tensor_parallel: Annotated[Positive, FREE] = 1
     """GPUs per generator, over which vLLM splits the weights."""
-
-
-class TrainingSettings(Section):
-    """The regression of the policy's log-ratios to the win rates."""
-
-    loss: str = "sppo"
-    """`sppo` (the paper), `sppo_single` (the release's variant), `sppo_hard` (TRL's), `ipo`, `rebel`, `dpo`, or `package.module:function`."""
-    eta: PositiveFloat = 1000.0
-    """Scale of the targets: eta (win rate - 1/2), in nats."""
-    optimizer: str = "rmsprop"
-    """`rmsprop` (the release's), `adamw`, or `package.module:name` of an `OptimizerKind`."""
-    learning_rate: PositiveFloat = 5e-7
-    """Peak learning rate; it falls linearly to 0 in each iteration."""
-    warmup_ratio: Share = 0.1
-    """Share of an iteration's steps in which the learning rate rises linearly."""
-    max_grad_norm: PositiveFloat = 1.0
-    """Gradient norm above which gradients are scaled down."""
-    batch_size: Positive = 64
-    """Pairs per optimizer step, over all workers."""
-    micro_batch_size: Annotated[Positive, FREE] = 8
-    """Most pairs per forward pass on one worker."""
-    micro_batch_tokens: Annotated[Positive, FREE] = 8192
-    """Most tokens per forward pass on one worker, padding included."""
-    epochs: Positive = 1
-    """Passes over the pairs of an iteration."""
-    gradient_checkpointing: Annotated[bool, FREE] = True
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    offload: Annotated[Literal["none", "optimizer", "all"], FREE] = "none"
-    """What ZeRO-3 keeps in host memory: `optimizer` (float32 weights, optimizer states, gradients) or `all` (also the weights)."""
-    reference: Annotated[Literal["sampled", "recompute"], FREE] = "sampled"
-    """Where log pi_t comes from: recorded while sampling, or recomputed by the trainer before its first step."""
-    reference_tolerance: Annotated[PositiveFloat, FREE] = 0.1
-    """Mean difference between the sampler's and the trainer's log-probabilities, in nats per token, that stops the run; rounding in bfloat16 makes about 0.03."""
-    checkpoint_steps: Annotated[Positive, FREE] = 50
-    """Optimizer steps between checkpoints, from which a restarted trainer continues."""
-    max_failures: Annotated[NotNegative, FREE] = 3
-    """Trainer restarts per iteration before the run fails."""
-    workers: Annotated[Positive, FREE] = 8
-    """Train workers, over which ZeRO-3 shards the policy."""
-    cpus: Annotated[NotNegativeFloat, FREE] = 1.0
-    """CPUs per worker."""
-    gpus: Annotated[NotNegativeFloat, FREE] = 1.0
-    """GPUs per worker; a fraction shares a GPU with an engine."""
-    labels: Annotated[Labels, FREE] = {}
-    """Labels of the nodes that workers may run on, as Ray's label selectors write them."""
-
-    @field_validator("loss")
-    @classmethod
-    def _known_loss(cls, name: str) -> str:
-        if ":" not in name:  # one from outside is imported by what uses it, so that a run folder can be read without it
-            find_loss(name)
-        return name
 
 
 class PoolSettings(Section):

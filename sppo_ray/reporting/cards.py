@@ -14,7 +14,7 @@ import yaml
 from sppo_ray.config import Config
 from sppo_ray.judging import judge_kind
 from sppo_ray.run_folder import Ledger, files
-from sppo_ray.training.optimizer import find_optimizer
+from sppo_ray.training.optimizer import describe
 
 CARD = "README.md"
 CITATION = """@misc{wu2024selfplay,
@@ -74,8 +74,8 @@ def hyperparameters(config: Config) -> list[tuple[str, str]]:
         ("total_train_batch_size", f"{training.batch_size} pairs"),
         ("per_device_train_batch_size", str(min(training.micro_batch_size, share))),
         ("distributed_type", f"DeepSpeed ZeRO-3, {training.workers} devices"),
-        ("optimizer", find_optimizer(training.optimizer).description),
-        ("lr_scheduler_type", "linear"),
+        ("optimizer", describe(training)),
+        ("lr_scheduler_type", training.schedule),
         ("lr_scheduler_warmup_ratio", f"{training.warmup_ratio:g}"),
         ("max_grad_norm", f"{training.max_grad_norm:g}"),
         ("num_train_epochs", f"{training.epochs} an iteration"),

@@ -1,4 +1,4 @@
-"""The policy in training: ZeRO-3 engine, optimizer, linear schedule, one optimizer step at a time.
+"""The policy in training: ZeRO-3 engine, optimizer, schedule, one optimizer step at a time.
 
 In: this worker's share of a batch of `Pair`s. Out: the step's numbers, and at the end the weights, tensor by tensor.
 Runs on every worker of an initialised process group. The one module that touches DeepSpeed.
@@ -16,7 +16,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
+from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
 from sppo_ray.config import Config
@@ -26,7 +26,7 @@ from sppo_ray.training.batching import FILLER, Batch, Row, collate, micro_batche
 from sppo_ray.training.logprobs import Scorer
 from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.reference_guard import check, measure
-from sppo_ray.training.schedule import warmup_steps
+from sppo_ray.training.schedule import scheduler
 
 # DeepSpeed calls collectives by names that torch has renamed: a user can do nothing about it.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -58,14 +58,13 @@ class TrainablePolicy:
         if config.training.gradient_checkpointing:
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         network.train()  # checkpointing needs it; the named models have no dropout
-        optimizer = find_optimizer(config.training.optimizer).build(network.parameters(), config.training.learning_rate)
-        warmup = warmup_steps(config.training, steps)
+        optimizer = find_optimizer(config.training.optimizer).build(network.parameters(), config.training)
         # DeepSpeed imports its Muon optimizer to check that ours is another one, and with it torch's compiler.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
         self._engine, *_ = deepspeed.initialize(
             model=Scorer(network),
             optimizer=optimizer,
-            lr_scheduler=get_linear_schedule_with_warmup(optimizer, warmup, steps),
+            lr_scheduler=scheduler(config.training, optimizer, steps),
             config=settings,
         )
         del os.environ["TORCHDYNAMO_DISABLE"]

@@ -1,9 +1,10 @@
-"""The optimizer steps of an iteration and their learning rate: linear warm-up from 0, then linear decay to 0.
+"""The optimizer steps of an iteration and their learning rate: linear warm-up from 0, then `training.schedule`.
 
 In: the training settings, the number of prompts. Out: steps, warm-up steps; a warning where too few steps are left to train.
 """
 
 import math
+from typing import Any
 
 from sppo_ray.config import TrainingSettings
 
@@ -20,6 +21,14 @@ def iteration_steps(training: TrainingSettings, prompts: int) -> int:
 def warmup_steps(training: TrainingSettings, steps: int) -> int:
     """Steps in which the learning rate rises from 0, as in the release; none where the only step would have a rate of 0."""
     return 0 if steps == 1 else math.ceil(training.warmup_ratio * steps)
+
+
+def scheduler(training: TrainingSettings, optimizer: Any, steps: int) -> Any:
+    """torch's scheduler of an iteration of that many steps, as Transformers makes it."""
+    from transformers import get_scheduler
+
+    kind = "constant_with_warmup" if training.schedule == "constant" else training.schedule
+    return get_scheduler(kind, optimizer, warmup_steps(training, steps), steps)
 
 
 def few_steps(training: TrainingSettings, prompts: int) -> str | None:

@@ -48,7 +48,7 @@ def test_hyperparameters_are_those_of_the_run():
     assert "| learning_rate | 5e-07 |" in card
     assert "| eta | 1000 |" in card
     assert "| lr_scheduler_warmup_ratio | 0.1 |" in card
-    assert "| optimizer | RMSProp (alpha 0.99, eps 1e-08) |" in card
+    assert "| optimizer | RMSProp (alpha 0.99, eps 1e-08, weight decay 0) |" in card
     assert "| judge | llm-blender/PairRM (PairRM, all ordered pairs, by llm-blender) |" in card
 
 
@@ -58,7 +58,7 @@ def test_judge_loss_and_optimizer_describe_themselves():
     assert "compared by the judge `math:fsum`" in card
     assert "| judge | math:fsum (a Python function that scores responses) |" in card
     assert "| loss | ipo |" in card
-    assert "| optimizer | AdamW (betas 0.9, 0.999, eps 1e-08, no weight decay) |" in card
+    assert "| optimizer | AdamW (betas 0.9, 0.999, eps 1e-08, weight decay 0) |" in card
 
 
 def test_iterations_link_to_each_other_and_show_their_win_rates():

@@ -18,58 +18,14 @@ from transformers import (
     Gemma2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
-    get_linear_schedule_with_warmup,
 )
 
-from sppo_ray.config import Config, load_config
 from sppo_ray.errors import ReferenceMismatch
-from sppo_ray.loss import pair_loss
-from sppo_ray.records import Pair, Response
+from sppo_ray.records import Response
 from sppo_ray.training.batching import Row, micro_batches
 from sppo_ray.training.logprobs import token_logprobs
 from tests.conftest import free_port
-
-STEPS = 5
-# Model and settings of each pair of steps. Responses of 5 to 12 tokens: a budget of 23 gives the two workers 4 and 2 passes.
-CASES = {
-    "a pair a pass": ("gemma2", ["training.micro_batch_size=1"]),
-    "budget of tokens": ("gemma2", ["training.micro_batch_tokens=23", "training.gradient_checkpointing=true"]),
-    "restarted": ("gemma2", ["training.micro_batch_size=2"]),  # from a checkpoint, between the steps
-    "untied head": ("llama", ["training.micro_batch_size=3"]),
-    "ipo": ("llama", ["training.loss=ipo", "training.micro_batch_tokens=40"]),
-    "rebel": ("llama", ["training.loss=rebel", "training.micro_batch_size=2"]),
-    "offloaded optimizer": ("gemma2", ["training.offload=optimizer", "training.micro_batch_tokens=23"]),
-    "offloaded weights": ("llama", ["training.offload=all", "training.micro_batch_size=2"]),
-    "dpo, AdamW": ("llama", ["training.loss=dpo", "training.optimizer=adamw", "training.eta=10"]),
-}
-
-
-def a_pair(number: int) -> Pair:
-    chance = torch.Generator().manual_seed(number)
-
-    def response(length: int, win_rate: float) -> Response:
-        ids = torch.randint(3, 64, (length,), generator=chance).tolist()
-        return Response(ids, [-4.0 - 0.01 * n for n in range(length)], win_rate)
-
-    prompt = torch.randint(3, 64, (2 + number % 3,), generator=chance).tolist()
-    return Pair(f"p{number}", prompt, response(3 + number, 0.9), response(7 - number, 0.2))
-
-
-PAIRS = [a_pair(number) for number in range(5)]
-FILLER = Pair("", [0], Response([0], [0.0], 0.5), Response([0], [0.0], 0.5), weight=0.0)
-
-
-def configuration(case: str) -> Config:
-    return load_config(
-        overrides=[
-            "policy.dtype=float32",
-            "training.batch_size=6",
-            "training.micro_batch_size=8",
-            "training.learning_rate=1e-4",  # RMSprop turns rounding into a step wherever a gradient is near 0
-            "training.reference_tolerance=100",
-            *CASES[case][1],
-        ]
-    )
+from tests.training.plain import CASES, FILLER, PAIRS, STEPS, configuration, plain_steps, with_targets
 
 
 @pytest.fixture(scope="module")
@@ -87,39 +43,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def plain_steps(
-    model: Path, config: Config, count: int, warmup: int = 1
-) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
-    """The same steps in one process with PyTorch alone: every response on its own, no padding, no sharding."""
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
-    rate = config.training.learning_rate
-    if config.training.optimizer == "adamw":
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.0)
-    else:
-        optimizer = torch.optim.RMSprop(network.parameters(), lr=rate, alpha=0.99, eps=1e-8)
-    schedule = get_linear_schedule_with_warmup(optimizer, warmup, STEPS if warmup else 1)
-    numbers = []
-    for _ in range(count):
-        loss = torch.zeros(())
-        for pair in PAIRS:
-            log_ratios = []
-            for response in (pair.chosen, pair.rejected):
-                ids = torch.tensor([pair.prompt_token_ids + response.token_ids])
-                scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(pair.prompt_token_ids) :]
-                log_ratios.append((scored.sum() - sum(response.reference_logprobs))[None])
-            rates = [torch.tensor([response.win_rate]) for response in (pair.chosen, pair.rejected)]
-            name, eta = config.training.loss, config.training.eta
-            loss = loss + pair_loss(*log_ratios, loss=name, eta=eta, win_rates=rates).sum()
-        loss = loss / len(PAIRS)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.training.max_grad_norm)
-        numbers.append({"loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": schedule.get_last_lr()[0]})
-        optimizer.step()
-        schedule.step()
-    return dict(network.named_parameters()), numbers
-
-
 def zero_steps(rank: int, port: int, models: str, out: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -127,10 +50,11 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
     torch.distributed.init_process_group("gloo")
     from sppo_ray.training.policy import TrainablePolicy
 
-    share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]  # five pairs in a batch of six: uneven on purpose
+    own_share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]  # five pairs in a batch of six: uneven on purpose
     left = []
     for case, (name, _) in CASES.items():
         config, model = configuration(case), f"{models}/{name}"
+        share = with_targets(own_share, config)
         policy = TrainablePolicy(config, model, STEPS, torch.device("cpu"))
         own = policy.recompute(share)
         numbers = [policy.step(share).row()]
@@ -150,7 +74,7 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
         policy.close()
         left.append(held_bytes())
     policy = TrainablePolicy(configuration("untied head"), f"{models}/llama", 1, torch.device("cpu"))
-    numbers = [policy.step(share).row()]
+    numbers = [policy.step(own_share).row()]
     weights = dict(policy.gather())
     torch.save({"weights": weights, "numbers": numbers}, Path(out) / f"one step, {rank}.pt")
     policy.close()

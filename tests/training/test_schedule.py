@@ -1,18 +1,19 @@
 """Steps and learning rates of an iteration, by hand: the release's schedule, except that a single step is trained."""
 
+from typing import Any
+
 import pytest
 import torch
-from transformers import get_linear_schedule_with_warmup
 
 from sppo_ray.config import TrainingSettings
-from sppo_ray.training.schedule import few_steps, iteration_steps, warmup_steps
+from sppo_ray.training.schedule import few_steps, iteration_steps, scheduler
 
 
-def rates(steps: int, **settings: float) -> list[float]:
+def rates(steps: int, **settings: Any) -> list[float]:
     """Learning rates of an iteration's steps, as shares of the peak."""
     training = TrainingSettings(learning_rate=1.0, **settings)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    schedule = get_linear_schedule_with_warmup(optimizer, warmup_steps(training, steps), steps)
+    schedule = scheduler(training, optimizer, steps)
     found = []
     for _ in range(steps):
         found.append(schedule.get_last_lr()[0])
@@ -39,6 +40,13 @@ def test_the_only_step_of_an_iteration_is_taken_at_the_peak_rate():
 )
 def test_more_steps_have_the_release_s_rates(steps, ratio, expected):
     assert rates(steps, warmup_ratio=ratio) == pytest.approx(expected)
+
+
+def test_the_rate_falls_along_half_a_cosine_or_stays():
+    """After one step of warm-up, of four: cos(0), cos(pi / 3), cos(2 pi / 3), raised and halved."""
+    assert rates(4, schedule="cosine") == pytest.approx([0, 1, 0.75, 0.25])
+    assert rates(4, schedule="constant", warmup_ratio=0.5) == pytest.approx([0, 0.5, 1, 1])
+    assert rates(1, schedule="cosine") == rates(1, schedule="constant") == [1.0]
 
 
 def test_steps_of_an_iteration():
