@@ -56,7 +56,7 @@ def test_judge_loss_and_optimizer_describe_themselves():
     changed = ["judge.kind=python", "judge.model=math:fsum", "training.loss=ipo", "training.optimizer=adamw"]
     card = model_card(load_config(overrides=changed), 1, [])
     assert "compared by the judge `math:fsum`" in card
-    assert "| judge | math:fsum (a Python function that scores responses) |" in card
+    assert "| judge | math:fsum (a Python function) |" in card
     assert "| loss | ipo |" in card
     assert "| optimizer | AdamW (betas 0.9, 0.999, eps 1e-08, weight decay 0) |" in card
 
