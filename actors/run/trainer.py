@@ -4,7 +4,6 @@ In: the pairs of the iteration, as they are judged. Out: the published snapshot.
 """
 
 import itertools
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.records import Pair, ReferenceGap, Snapshot, from_table
 from sppo_ray.reporting.cards import model_card
-from sppo_ray.run_folder import Ledger, files, local, remote, reporting
+from sppo_ray.run_folder import Ledger, files, local, remote, reporting, scratch
 from sppo_ray.training.memory import memory_remedy, out_of_memory
 from sppo_ray.training.schedule import iteration_steps
 
@@ -215,8 +214,8 @@ def _checkpoint(job: Job, policy: Any, iteration: int, log: list[dict[str, Any]]
         if not remote(job.ledger.root):
             _write_checkpoint(policy, home / f"iter-{iteration}-step-{policy.steps_done}", iteration, log)
         else:
-            with tempfile.TemporaryDirectory() as scratch:
-                _write_checkpoint(policy, Path(scratch), iteration, log, CheckpointUploadMode.SYNC)
+            with scratch() as folder:
+                _write_checkpoint(policy, folder, iteration, log, CheckpointUploadMode.SYNC)
     if _first():
         job.coordinator.saving.remote(False)
 

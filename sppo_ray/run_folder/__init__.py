@@ -6,7 +6,18 @@ In: records, reports, weights. Out: the same, verified by digest; a damaged file
 
 from sppo_ray.run_folder import files
 from sppo_ray.run_folder.ledger import HELD_OUT, Ledger
-from sppo_ray.run_folder.snapshots import local
+from sppo_ray.run_folder.snapshots import local, scratch
 from sppo_ray.run_folder.storage import location, remote, reporting
 
-__all__ = ["HELD_OUT", "Ledger", "files", "local", "location", "publishing", "remote", "reporting", "weight_sums"]
+__all__ = [
+    "HELD_OUT",
+    "Ledger",
+    "files",
+    "local",
+    "location",
+    "publishing",
+    "remote",
+    "reporting",
+    "scratch",
+    "weight_sums",
+]

@@ -5,41 +5,71 @@ In: a path or URI and bytes, or a finished folder. Out: the file or folder under
 
 import hashlib
 import json
+import logging
 import math
+import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sppo_ray.run_folder.storage import Disk, remote, reporting
+from sppo_ray.errors import StorageError
+from sppo_ray.run_folder.storage import Disk, lasts, remote, reporting
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CHUNK = 1 << 20
+RETRY_SECONDS = (1.0, 4.0, 9.0, 16.0)  # between the tries of an operation that storage refuses
 
 disk = Disk()
 
 
+def persistently(path: Path, act: Callable[[], T]) -> T:
+    """What an act on the storage at path returns. One that fails for a reason that may pass is tried again, for half a minute.
+
+    Raises `StorageError` with the remedy. The act must be one that can be repeated.
+    """
+    for wait in RETRY_SECONDS:
+        try:
+            with reporting(path):
+                return act()
+        except StorageError as error:
+            if lasts(error):
+                raise
+            log.warning("%s; trying again in %g s", error, wait)
+            time.sleep(wait)
+    with reporting(path):
+        return act()
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a file. Raises `StorageError` if it cannot be read, FileNotFoundError if it is not there."""
-    with reporting(path):
-        return disk.read(path)
+    return persistently(path, lambda: disk.read(path))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically; makes its folder."""
-    with reporting(path):
-        if remote(path):
-            disk.write(path, data)
-            return
-        disk.make_folder(path.parent)
-        temporary = temporary_name(path)
-        try:
-            disk.write(temporary, data)
-            disk.sync(temporary)
-            disk.rename(temporary, path)
-        except OSError:
-            discard(temporary)
-            raise
-        disk.sync(path.parent)
+    persistently(path, lambda: _write(path, data))
+
+
+def _write(path: Path, data: bytes) -> None:
+    if remote(path):
+        disk.write(path, data)
+        return
+    disk.make_folder(path.parent)
+    temporary = temporary_name(path)
+    try:
+        disk.write(temporary, data)
+        disk.sync(temporary)
+        disk.rename(temporary, path)
+    except OSError:
+        discard(temporary)
+        raise
+    disk.sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -69,11 +99,11 @@ def publish_folder(folder: Path, path: Path, last: str) -> None:
 
     folder: for a local path, a sibling of it.
     """
+    if remote(path):
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == last):
+            persistently(path / file.name, partial(disk.upload, file, path / file.name))
+        return
     with reporting(path):
-        if remote(path):
-            for file in sorted(folder.iterdir(), key=lambda file: file.name == last):
-                disk.upload(file, path / file.name)
-            return
         for file in folder.iterdir():
             disk.sync(file)
         disk.sync(folder)
@@ -83,8 +113,7 @@ def publish_folder(folder: Path, path: Path, last: str) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
-    with reporting(path):
-        disk.remove(path)
+    persistently(path, lambda: disk.remove(path))
 
 
 def discard(path: Path) -> None:
@@ -95,8 +124,7 @@ def discard(path: Path) -> None:
 
 def set_aside(path: Path) -> None:
     """Rename a damaged file to `<name>.damaged`."""
-    with reporting(path):
-        disk.rename(path, path.with_name(path.name + ".damaged"))
+    persistently(path, lambda: disk.rename(path, path.with_name(path.name + ".damaged")))
 
 
 def digest_bytes(data: bytes) -> str:
@@ -105,8 +133,12 @@ def digest_bytes(data: bytes) -> str:
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
-    sha = hashlib.sha256()
-    with reporting(path), path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            sha.update(chunk)
-    return sha.hexdigest()
+
+    def digest() -> str:
+        sha = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                sha.update(chunk)
+        return sha.hexdigest()
+
+    return persistently(path, digest)

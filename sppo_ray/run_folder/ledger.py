@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from sppo_ray.config import Config, changes, validated
 from sppo_ray.errors import ConfigError, DamagedFile, RunFolderError
-from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside, Snapshot, from_table, to_table
-from sppo_ray.run_folder import files
+from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside, Snapshot
+from sppo_ray.run_folder import blocks, files
 from sppo_ray.run_folder.lock import hold
 from sppo_ray.run_folder.snapshots import MANIFEST, read_snapshot, verify, withdraw
 from sppo_ray.run_folder.storage import remote
@@ -48,27 +46,18 @@ class Ledger:
     # Blocks
 
     def write(self, records: list[Record], kind: type[Record], path: Path) -> None:
-        """Write a block and its digest (`<name>.sha256`, in the format of `sha256sum`); the block appears last.
-
-        A whole block that is there stays: what came after it was computed from it.
-        """
+        """Write a block. A whole one that is there stays: what came after it was computed from it."""
         if self.has(path):
             return
         judged = path.parent.parent / JUDGED / path.name
         if path.parent.name == CANDIDATES and judged.exists():
             log.warning("%s judges candidates that are lost: set aside, computed again", judged)
             files.set_aside(judged)
-        buffer = pa.BufferOutputStream()
-        pq.write_table(
-            to_table(records, kind), buffer, compression="zstd", use_dictionary=False
-        )  # hardly anything repeats
-        data = buffer.getvalue().to_pybytes()
-        files.write_bytes(_digest_of(path), f"{files.digest_bytes(data)}  {path.name}\n".encode())
-        files.write_bytes(path, data)
+        files.write_bytes(path, blocks.to_bytes(records, kind))
 
     def read(self, kind: type[Record], path: Path) -> list[Record]:
         """The records of a block. Raises `DamagedFile` where they are not what was written."""
-        return from_table(pq.read_table(pa.BufferReader(_verified(path))), kind)
+        return blocks.from_bytes(_verified(path), kind)
 
     def has(self, path: Path) -> bool:
         """Whether a block is there and whole; a damaged one is renamed to `<name>.damaged` and reported."""
@@ -276,17 +265,9 @@ class Ledger:
             files.remove(self.checkpoints)
 
 
-def _digest_of(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
-
-
 def _verified(path: Path) -> bytes:
     """A block's bytes. Raises `DamagedFile` unless its digest vouches for them, FileNotFoundError without a block."""
     data = files.read_bytes(path)
-    try:
-        digest = files.read_bytes(_digest_of(path))
-    except FileNotFoundError:
-        digest = b""
-    if digest[:64] != files.digest_bytes(data).encode():
+    if not blocks.is_whole(data):
         raise DamagedFile(f"{path} does not match its digest")
     return data

@@ -4,9 +4,9 @@ In: a stream of named tensors and the model whose configuration and tokenizer th
 """
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from sppo_ray.records import Snapshot
 from sppo_ray.run_folder import files
 from sppo_ray.run_folder.shards import ahead, timed, write_shard
-from sppo_ray.run_folder.snapshots import MANIFEST, withdraw
+from sppo_ray.run_folder.snapshots import MANIFEST, scratch, withdraw
 from sppo_ray.run_folder.storage import remote, reporting
 from sppo_ray.run_folder.weight_sums import WeightSum
 
@@ -41,9 +41,8 @@ def publish(
     card: the text of its README.md.  seconds: gets the time of gather, write and digest, which overlap.
     """
     seconds = Counter() if seconds is None else seconds
-    temporary = Path(tempfile.mkdtemp()) if remote(folder) else files.temporary_name(folder)
     weights = WeightSum(dtype)
-    try:
+    with scratch() if remote(folder) else _beside(folder) as temporary:
         with reporting(temporary):
             files.disk.make_folder(temporary)
             copy_base(base, temporary, dtype, trust_remote_code)
@@ -63,12 +62,18 @@ def publish(
         withdraw(folder)  # left there by a publication whose files are damaged
         with timed(seconds, "write"):
             files.publish_folder(temporary, folder, last=MANIFEST)
+    return Snapshot(iteration, str(folder), files.digest_bytes(data))
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """The name of a folder in the making, which is removed if that fails."""
+    temporary = files.temporary_name(folder)
+    try:
+        yield temporary
     except Exception:
         files.discard(temporary)
         raise
-    if remote(folder):
-        files.remove(temporary)
-    return Snapshot(iteration, str(folder), files.digest_bytes(data))
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -5,13 +5,17 @@ In: a folder or its URI. Out: the `Snapshot` in it, verified on request, and a f
 
 import json
 import os
-import tempfile
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from sppo_ray.errors import DamagedFile
 from sppo_ray.records import Snapshot
@@ -56,8 +60,7 @@ def local(snapshot: Snapshot) -> Snapshot:
     if "://" not in snapshot.uri:
         return snapshot
     source = location(snapshot.uri)
-    cache = Path(os.environ.get("SPPO_RAY_CACHE") or platformdirs.user_cache_dir("sppo-ray")) / "snapshots"
-    home = cache / files.digest_bytes(str(source.parent.parent).encode())[:16]
+    home = _cache() / "snapshots" / files.digest_bytes(str(source.parent.parent).encode())[:16]
     folder = home / f"{snapshot.name}-{snapshot.digest[:16]}"
     with reporting(home):
         home.mkdir(parents=True, exist_ok=True)
@@ -73,14 +76,43 @@ def local(snapshot: Snapshot) -> Snapshot:
 
 def _download(source: Path, folder: Path, snapshot: Snapshot) -> None:
     manifest = read_manifest(source, snapshot)["files"]
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="download-") as scratch:
-        temporary = Path(scratch) / "policy"
-        temporary.mkdir()
+    with scratch() as temporary:
         for name in (*manifest, MANIFEST):
-            with reporting(source / name):
-                files.disk.download(source / name, temporary / name)
+            files.persistently(source / name, partial(files.disk.download, source / name, temporary / name))
         verify(replace(snapshot, uri=str(temporary)))
         temporary.rename(folder)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("SPPO_RAY_CACHE") or platformdirs.user_cache_dir("sppo-ray"))
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder on this node for what is on its way from or to a remote run folder; those of dead processes are removed."""
+    home = _cache() / "scratch"
+    with reporting(home):
+        home.mkdir(parents=True, exist_ok=True)
+        for left in [path for path in home.iterdir() if path.is_dir()]:
+            with suppress(Timeout), _lock_of(left).acquire(timeout=0):
+                _drop(left)
+        folder = home / uuid.uuid4().hex
+        with _lock_of(folder):
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                _drop(folder)
+
+
+def _lock_of(folder: Path) -> FileLock:
+    """Held before the folder is made; the operating system gives it up when its process dies."""
+    return FileLock(folder.with_suffix(".lock"))
+
+
+def _drop(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path, snapshot: Snapshot) -> dict[str, Any]:

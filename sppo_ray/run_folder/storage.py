@@ -26,6 +26,8 @@ REMEDIES = {
     errno.EIO: f"the device fails; look at the system's log and mend or replace it, {AGAIN}",
 }
 
+LASTING = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 def location(text: str) -> Path:
     """The folder that a user names: a path, or the URI of any file system that fsspec knows.
@@ -120,3 +122,9 @@ def reporting(path: Path) -> Iterator[None]:
                 f"{path}: {type(error).__name__}: {error}; see to the address, the credentials and the network, {AGAIN}"
             ) from error
         raise
+
+
+def lasts(error: StorageError) -> bool:
+    """Whether trying again is of no use: somebody has to give a permission."""
+    cause = error.__cause__
+    return isinstance(cause, PermissionError) or (isinstance(cause, OSError) and cause.errno in LASTING)

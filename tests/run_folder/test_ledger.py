@@ -1,13 +1,16 @@
 """The run folder: blocks are vouched for by digests, a changed configuration is refused key by key."""
 
+from hashlib import sha256
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from sppo_ray.config import load_config
 from sppo_ray.errors import DamagedFile, RunFolderError
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.run_folder import Ledger, files
+from sppo_ray.run_folder.blocks import BLANK, is_whole
 from sppo_ray.run_folder.snapshots import MANIFEST
 
 PROMPTS = [Prompt("a", "Text \u0000 with null", [1, 2]), Prompt("b", "שלום 🙂", [])]
@@ -29,7 +32,27 @@ def test_a_block_comes_back_as_it_was_written(ledger: Ledger, block: Path) -> No
     assert block.name == "00003.parquet" and block.parent.parent.name == "iter-1"
     assert ledger.has(block)
     assert ledger.read(Prompt, block) == PROMPTS
-    assert {path.name for path in block.parent.iterdir()} == {"00003.parquet", "00003.parquet.sha256"}
+    assert [path.name for path in block.parent.iterdir()] == ["00003.parquet"]
+
+
+@pytest.mark.parametrize("texts", [[], [f"sha256:{BLANK.decode()}", "a" * 100]])
+def test_a_block_names_the_digest_of_its_bytes_with_zeros_in_its_place(ledger: Ledger, texts: list[str]) -> None:
+    """Also a block without rows, and one whose texts look like a digest."""
+    path = ledger.block(Prompt, 1, 0)
+    rows = [Prompt(str(n), text, []) for n, text in enumerate(texts)]
+    ledger.write(rows, Prompt, path)
+    assert ledger.read(Prompt, path) == rows
+    digest = pq.read_metadata(path).metadata[b"digest"].removeprefix(b"sha256:")
+    data = path.read_bytes()
+    assert data.count(digest) == 1 and sha256(data.replace(digest, BLANK)).hexdigest().encode() == digest
+
+
+def test_every_byte_of_a_block_counts(block: Path) -> None:
+    data = block.read_bytes()
+    assert is_whole(data)
+    for at in range(len(data)):
+        assert not is_whole(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert not is_whole(data[:at])
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:50] + b"?" + data[51:]])
@@ -43,7 +66,7 @@ def test_a_truncated_or_altered_block_is_set_aside(ledger: Ledger, block: Path, 
 
 
 def test_a_block_that_nothing_vouches_for_is_set_aside(ledger: Ledger, block: Path) -> None:
-    block.with_name(block.name + ".sha256").unlink()
+    pq.write_table(pq.read_table(block).replace_schema_metadata(), block)
     assert not ledger.has(block)
 
 

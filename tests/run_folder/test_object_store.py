@@ -15,10 +15,11 @@ from sppo_ray.config import load_config
 from sppo_ray.errors import DamagedFile, RunFolderError, StorageError
 from sppo_ray.playground import Playground
 from sppo_ray.records import Candidates, Snapshot
-from sppo_ray.run_folder import Ledger, files, local, location
+from sppo_ray.run_folder import Ledger, files, local, location, scratch
 from sppo_ray.run_folder import lock as holding
 from sppo_ray.run_folder.publishing import publish
 from sppo_ray.run_folder.snapshots import verify
+from sppo_ray.run_folder.storage import Disk
 from tests.run_folders import candidates
 
 ROWS = [candidates(["a bb", "ccc"])]
@@ -145,3 +146,54 @@ def test_buckets_that_cannot_be_used(
 
 def refused(*_: object, **__: object) -> None:
     raise PermissionError("Access Denied")
+
+
+KILLED = """
+import os, signal, sys
+from sppo_ray.run_folder import scratch
+with scratch() as folder:
+    (folder / "model.safetensors").write_bytes(b"weights")
+    print(folder, flush=True)
+    if sys.argv[1] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_had_on_its_way_is_removed_by_the_next_one(cache: Path) -> None:
+    """Of a live process it stays."""
+
+    def start(how: str) -> tuple[subprocess.Popen[str], Path]:
+        command = [sys.executable, "-c", KILLED, how]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        return process, Path(process.stdout.readline().strip())
+
+    dead, left = start("die")
+    dead.wait()
+    assert (left / "model.safetensors").exists() and left.is_relative_to(cache)
+    alive, kept = start("live")
+    assert not left.exists()
+    with scratch() as mine:
+        assert {path for path in mine.parent.iterdir() if path.is_dir()} == {mine, kept}
+    assert (kept / "model.safetensors").exists()
+    alive.communicate("")
+    assert list(mine.parent.iterdir()) == []
+
+
+def test_an_upload_that_fails_once_is_done_again(
+    ledger: Ledger, playground: Playground, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [TimeoutError("the network is slow")]
+
+    class Slow(Disk):
+        def upload(self, file: Path, path: Path) -> None:
+            if failures and file.name == "model.safetensors":
+                raise failures.pop()
+            super().upload(file, path)
+
+    monkeypatch.setattr(files, "RETRY_SECONDS", (0.0,))
+    monkeypatch.setattr(files, "disk", Slow())
+    snapshot = published(ledger, playground)
+    assert not failures and ledger.verified_snapshot(1) == snapshot
+    assert not any(path.is_dir() for path in (cache / "scratch").iterdir())

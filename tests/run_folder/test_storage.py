@@ -56,6 +56,11 @@ def no_waiting_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Disk, "sync", lambda *_: None)
 
 
+@pytest.fixture(autouse=True)
+def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "RETRY_SECONDS", ())
+
+
 # What is done, and what it is done to
 
 

@@ -1,0 +1,49 @@
+"""A block of records as one Parquet file that holds its own digest.
+
+In: records. Out: bytes of a file; whether they are whole; records again. The digest is SHA-256 of the file with zeros in the
+digest's place, which is the value `sha256:...` of the key `digest` in the file's metadata.
+"""
+
+import hashlib
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sppo_ray.records import Record, from_table, to_table
+
+MARK, BLANK = b"sha256:", b"0" * 64
+
+
+def to_bytes(records: list[Record], kind: type[Record]) -> bytes:
+    table, buffer = to_table(records, kind), pa.BufferOutputStream()
+    # No dictionaries: hardly anything repeats.
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd", use_dictionary=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"digest": (MARK + BLANK).decode()})
+    data = bytearray(buffer.getvalue())
+    at = _digest_at(data)
+    data[at : at + len(BLANK)] = _digest(data, at)
+    return bytes(data)
+
+
+def from_bytes(data: bytes, kind: type[Record]) -> list[Record]:
+    return from_table(pq.read_table(pa.BufferReader(data)), kind)
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether a block is as it was written."""
+    at = _digest_at(data)
+    return data[at : at + len(BLANK)] == _digest(data, at)
+
+
+def _digest_at(data: bytes | bytearray) -> int:
+    # The metadata lies at the end of a Parquet file; what models write may hold the mark, too.
+    return data.rfind(MARK) + len(MARK)
+
+
+def _digest(data: bytes | bytearray, at: int) -> bytes:
+    view = memoryview(data)
+    sha = hashlib.sha256(view[:at])
+    sha.update(BLANK)
+    sha.update(view[at + len(BLANK) :])
+    return sha.hexdigest().encode()
