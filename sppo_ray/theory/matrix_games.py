@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 # Paper beats rock, scissors beat paper, rock beats scissors, each by another margin: no response beats all others.
 ROCK_PAPER_SCISSORS = np.array([[0.5, 0.2, 0.9], [0.8, 0.5, 0.3], [0.1, 0.7, 0.5]])
+# Another cycle, with wide margins, on which the last policy of SPPO goes far round.
+INTRANSITIVE = np.array([[0.5, 0.8, 0.1], [0.2, 0.5, 0.9], [0.9, 0.1, 0.5]])
 
 
 def random_game(responses: int, seed: int) -> Array:
