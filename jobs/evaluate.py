@@ -85,7 +85,7 @@ def add_command(commands: Any, name: str, command: Any, text: str) -> argparse.A
     which.add_argument("--run-dir", metavar="DIR", help="the run whose configuration and snapshots are used")
     which.add_argument("--recipe", metavar="NAME", help="a packaged recipe")
     which.add_argument("--config", metavar="FILE", type=Path, help="a configuration file")
-    parser.add_argument("--judge", metavar="MODEL", help="judge.model, in place of the configuration's")
+    parser.add_argument("--judge", metavar="MODEL", help="judge.model, in place of the configuration's judges")
     parser.add_argument("--prompts", metavar="SOURCE", help="held-out prompts, in place of the configuration's")
     parser.set_defaults(command=command)
     return parser
@@ -117,9 +117,10 @@ def win_rate(given: argparse.Namespace) -> dict[str, Any]:
             for number, (name, rows) in enumerate(stored.items())
         }
         a, b = evaluation.align(answers[given.a], answers[given.b])
-        comparisons = compare(setup.config, *evaluation.duels(a, b), folder)
+        judge = setup.config.judges[-1]
+        comparisons = compare(setup.config, *evaluation.duels(a, b), folder, judge)
     won = evaluation.wins(comparisons).reshape(-1, responses)
-    result: dict[str, Any] = {"a": given.a, "b": given.b, "judge": setup.config.judge.model}
+    result: dict[str, Any] = {"a": given.a, "b": given.b, "judge": judge.model}
     result |= {"prompts": len(a), "responses": responses}
     result |= evaluation.win_rate(won.mean(axis=1).tolist(), seed=setup.config.seed)
     result |= {"ties": float((won == 0.5).mean())}
@@ -211,6 +212,7 @@ def scene_of(given: argparse.Namespace) -> "EvaluationSetup":
 
     options = {"judge.model": given.judge, "evaluation.prompts": given.prompts and {"source": given.prompts}}
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items() if value]
+    overrides += ["evaluation.judge=null"] if given.judge else []
     overrides += given.overrides  # these may say more of the same sections
     return open_setup(given.run_dir, given.recipe, given.config, overrides)
 

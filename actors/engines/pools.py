@@ -38,9 +38,10 @@ def start_generators(config: Config, model: Snapshot, stop_token_ids: list[int],
 
 
 def start_rankers(config: Config, ledger: Ledger) -> Any:
-    """A pool of judges."""
-    build = partial(load_judge, config.judge, device="cuda" if config.rankers.gpus else "cpu")
-    start = partial(ranker.start, config, build, ledger)
+    """A pool of judges, each member with all judges of the configuration."""
+    device = "cuda" if config.rankers.gpus else "cpu"
+    build, *others = [partial(load_judge, judge, device=device) for judge in config.judges]
+    start = partial(ranker.start, config, build, ledger, build_evaluation=others[0] if others else None)
     return start_pool("ranker", start, config.rankers, partial(room, config, "rankers"))
 
 

@@ -25,15 +25,36 @@ if TYPE_CHECKING:
 
 @ray.remote(max_restarts=-1)
 class RankerActor(EngineActor):
-    def __init__(self, name: str, build: "Callable[[], Judge]", ledger: Ledger, config: Config) -> None:
+    """build_evaluation: of the judge that marks held-out responses, where it is another."""
+
+    def __init__(
+        self,
+        name: str,
+        build: "Callable[[], Judge]",
+        ledger: Ledger,
+        config: Config,
+        build_evaluation: "Callable[[], Judge] | None" = None,
+    ) -> None:
         super().__init__(name, build, ledger)
+        self._build_evaluation = build_evaluation
+        self._evaluation: Judge | None = None
         self._config = config.judge
         self._thoughts = config.policy.thoughts
 
     def ready(self) -> tuple[int, None]:
         """Start the engine and return its process id. A judge holds no snapshot."""
         self._start()
+        if self._build_evaluation is not None and self._evaluation is None:
+            self._evaluation = self._build_evaluation()
         return os.getpid(), None
+
+    def sleep(self) -> None:
+        for judge in self._judges():
+            judge.sleep()
+
+    def wake(self) -> None:
+        for judge in self._judges():
+            judge.wake()
 
     def judge(self, candidates: Path, judged: Path) -> list[SetAside]:
         """Compare all ordered pairs of a block's candidates and write the judged rows to the ledger.
@@ -49,15 +70,27 @@ class RankerActor(EngineActor):
         self._ledger.write(found, Judged, judged)
         return unusable
 
-    def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        """The judge's comparison logits (N, K, K) for N prompts with K candidates each."""
+    def compare(
+        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]], evaluation: bool = False
+    ) -> NDArray[np.float32]:
+        """Comparison logits (N, K, K) for N prompts with K candidates each. evaluation: by the judge of `evaluation.judge`."""
         shown = [[answer(text, self._thoughts) for text in texts] for texts in candidates]
-        logits: NDArray[np.float32] = self._engine.compare(prompts, shown)
+        logits: NDArray[np.float32] = self._judges()[-1 if evaluation else 0].compare(prompts, shown)
         return logits
 
+    def _judges(self) -> "list[Judge]":
+        """The judge that trains, and after it the one that evaluates, where it is another."""
+        return [self._engine, *([self._evaluation] if self._evaluation is not None else [])]
 
-def start(config: Config, build: "Callable[[], Judge]", ledger: Ledger, name: str) -> Any:
+
+def start(
+    config: Config,
+    build: "Callable[[], Judge]",
+    ledger: Ledger,
+    name: str,
+    build_evaluation: "Callable[[], Judge] | None" = None,
+) -> Any:
     """A ranker actor on the resources that the configuration gives it."""
     return RankerActor.options(
         **role_options(config, "rankers"), max_concurrency=config.rankers.blocks + 2, max_task_retries=0
-    ).remote(name, build, ledger, config)
+    ).remote(name, build, ledger, config, build_evaluation)

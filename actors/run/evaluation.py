@@ -37,25 +37,48 @@ async def sample_held_out(pools: EnginePools, iteration: int, snapshot: Snapshot
 
 
 async def compare_held_out(pools: EnginePools, iteration: int, rule: Rule | None) -> dict[str, Any]:
-    """Win rates of an iteration's snapshot against the base and the previous one, and lengths, for the report."""
+    """Win rates of an iteration's snapshot against the base and the previous one, and lengths, for the report.
+
+    They are by the judge of `evaluation.judge`, where there is one; then those by the judge that trains are in it, too.
+    """
     new = pools.ledger.held_out(iteration)
     if not new:
         return {}
     base = pools.ledger.held_out(0)
-    against_base = await judge(pools, new, base)
-    # The snapshot before the first iteration is the base: one comparison serves both.
-    before = iteration - 1
-    against_previous = await judge(pools, new, pools.ledger.held_out(before)) if before else against_base
     result: dict[str, Any] = {"mean_response_tokens": mean_tokens(new)}
-    for name, rate in (("base", against_base), ("previous", against_previous)):
-        result |= {f"win_rate_vs_{name}": rate["win_rate"], f"win_rate_vs_{name}_interval": rate["interval"]}
+    result |= await _win_rates(pools, iteration, new, base, evaluation=True)
+    if pools.config.evaluation.judge is not None:
+        found = await _win_rates(pools, iteration, new, base, evaluation=False)
+        result |= {f"training_judge_{name}": value for name, value in found.items()}
     if rule is not None:
         result["rule_win_rate_vs_base"] = rule_wins(rule, *align(new, base))
     return result
 
 
-async def judge(pools: EnginePools, new: list[Candidates], old: list[Candidates]) -> dict[str, Any]:
-    """Win rate of one list of responses against another to the same prompts: the n-th against the n-th, in both orders."""
+async def _win_rates(
+    pools: EnginePools, iteration: int, new: list[Candidates], base: list[Candidates], evaluation: bool
+) -> dict[str, Any]:
+    against_base = await judge(pools, new, base, evaluation)
+    # The snapshot before the first iteration is the base: one comparison serves both.
+    before = iteration - 1
+    against_previous = await judge(pools, new, pools.ledger.held_out(before), evaluation) if before else against_base
+    return {
+        key: value
+        for name, rate in (("base", against_base), ("previous", against_previous))
+        for key, value in (
+            (f"win_rate_vs_{name}", rate["win_rate"]),
+            (f"win_rate_vs_{name}_interval", rate["interval"]),
+        )
+    }
+
+
+async def judge(
+    pools: EnginePools, new: list[Candidates], old: list[Candidates], evaluation: bool = True
+) -> dict[str, Any]:
+    """Win rate of one list of responses against another to the same prompts: the n-th against the n-th.
+
+    evaluation: by the judge of `evaluation.judge`, where there is one, and not by the one that trains.
+    """
     new, old = align(new, old)  # a prompt that one of them has no responses to was set aside
     if not new:
         return {"win_rate": None, "interval": None}
@@ -66,23 +89,25 @@ async def judge(pools: EnginePools, new: list[Candidates], old: list[Candidates]
             (a.prompt, [mine, other]) for a, b in both for mine, other in zip(a.responses, b.responses, strict=True)
         ]
         prompts, candidates = map(list, zip(*duels, strict=True))
-        calls.append(_compare(pools, prompts, candidates))
+        calls.append(_compare(pools, prompts, candidates, evaluation))
     parts = await asyncio.gather(*calls)
     per_prompt = [row for part in parts for row in wins(part).reshape(-1, len(new[0].responses)).mean(axis=1)]
     return win_rate(per_prompt, seed=pools.config.seed)
 
 
-async def _compare(pools: EnginePools, prompts: list[str], candidates: list[list[str]]) -> NDArray[np.float32]:
+async def _compare(
+    pools: EnginePools, prompts: list[str], candidates: list[list[str]], evaluation: bool
+) -> NDArray[np.float32]:
     """Logits (N, 2, 2) of N duels; one that fails on every judge counts as a tie."""
     try:
-        logits = await pools.rankers.call.remote("compare", prompts, candidates)
+        logits = await pools.rankers.call.remote("compare", prompts, candidates, evaluation)
     except BlockFailed:
         if len(prompts) == 1:
             log.warning("no judge can compare the responses to %r: counted as a tie", prompts[0])
             return np.zeros((1, 2, 2), dtype=np.float32)
         logits = np.concatenate(
             [
-                await _compare(pools, *pair)
+                await _compare(pools, *pair, evaluation)
                 for pair in zip([[p] for p in prompts], [[c] for c in candidates], strict=True)
             ]
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from actors.engines import start_generators, start_rankers
-from sppo_ray.config import Config
+from sppo_ray.config import Config, JudgeSettings
 from sppo_ray.judging import answers
 from sppo_ray.preparation.evaluation import EvaluatedModel
 from sppo_ray.records import Candidates
@@ -45,9 +45,15 @@ def sample(evaluated_model: EvaluatedModel, responses: int, scratch: Path) -> li
 
 
 def compare(
-    config: Config, prompts: Sequence[str], answers: Sequence[Sequence[str]], scratch: Path
+    config: Config,
+    prompts: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    scratch: Path,
+    judge: JudgeSettings | None = None,
 ) -> NDArray[np.float32]:
-    """The judge's logits (N, K, K) of N prompts with K answers each, all ordered pairs."""
+    """Logits (N, K, K) of N prompts with K answers each. judge: in place of the one that trains."""
+    evaluation = config.evaluation.model_copy(update={"judge": None})
+    config = config.model_copy(update={"judge": judge or config.judge, "evaluation": evaluation})
     rankers = start_rankers(config, Ledger(scratch))
     ray.get(rankers.open.remote())
     size = max(1, math.ceil(config.block * config.generation.candidates**2 / len(answers[0]) ** 2))

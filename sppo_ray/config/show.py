@@ -60,6 +60,7 @@ def _judging(config: Config) -> list[Row]:
     return [
         ("judge", judge.model),
         ("judge_kind", judge.kind),
+        ("orders", str(judge.orders)),
         ("estimator", judge.estimator),
         ("judge_temperature", f"{judge.temperature:g}"),
         ("source_max_length", str(judge.source_max_length)),
@@ -97,7 +98,10 @@ def _training(config: Config) -> list[Row]:
 def _evaluation(config: Config) -> list[Row]:
     evaluation = config.evaluation
     apart = evaluation.prompts.source if evaluation.prompts else f"{evaluation.held_out} set apart from training"
-    return [("held_out", apart), ("responses", str(evaluation.responses))]
+    rows = [("held_out", apart), ("responses", str(evaluation.responses))]
+    if evaluation.judge is not None:
+        rows += [("evaluation_judge", evaluation.judge.model), ("evaluation_judge_kind", evaluation.judge.kind)]
+    return rows
 
 
 def _resources(config: Config) -> list[Row]:

@@ -114,6 +114,8 @@ class EvaluationSettings(Section):
     """Without `prompts`: set apart this many of the training prompts."""
     responses: Positive = 1
     """Responses per held-out prompt."""
+    judge: JudgeSettings | None = None
+    """Another judge for held-out responses, so that the one that trains does not mark its own work; null for `judge`."""
 
 
 class StorageSettings(Section):
@@ -168,6 +170,11 @@ class Config(Section):
     gateway: Annotated[GatewaySettings, FREE] = GatewaySettings()
     trackers: Annotated[list[Tracker], FREE] = ["tensorboard"]
     """Experiment trackers that also receive the numbers of the run."""
+
+    @property
+    def judges(self) -> list[JudgeSettings]:
+        """The judge that trains and, where it is another, the one that marks held-out responses."""
+        return [self.judge, *([self.evaluation.judge] if self.evaluation.judge else [])]
 
     @property
     def generator_gpus(self) -> float:

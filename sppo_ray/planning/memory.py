@@ -51,10 +51,16 @@ class Memory:
 def role_memory(config: Config, total: float, workers: int, colocated: bool) -> dict[str, Memory]:
     """Memory of each role on devices of `total` bytes. Colocated trainers share theirs with sleeping engines."""
     policy = model_shape(config.policy.model, "policy.model")
-    judge = judge_kind(config.judge).demand(config.policy.max_prompt_length, config.generation.max_new_tokens)
+    lengths = config.policy.max_prompt_length, config.generation.max_new_tokens
+    names = ["", "evaluation_"]
+    judges = {
+        f"{name}{part}": size
+        for name, judge in zip(names, config.judges, strict=False)
+        for part, size in judge_kind(judge).demand(*lengths).memory.items()
+    }
     return {
         "generators": generator_memory(config, policy, total),
-        "rankers": Memory(judge.memory | {"runtime": CUDA_CONTEXT}, total),
+        "rankers": Memory(judges | {"runtime": CUDA_CONTEXT}, total),
         "trainers": trainer_memory(config, policy, workers, total, ASLEEP if colocated else 0.0),
     }
 

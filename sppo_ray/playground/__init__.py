@@ -3,8 +3,8 @@
 In: settings. Out: folders with a policy, a judge and prompts, and a rule that scores any answer.
 """
 
-from sppo_ray.playground.answers import rule_score
-from sppo_ray.playground.builder import Playground, build
+from sppo_ray.playground.answers import rule_score, rule_scores
+from sppo_ray.playground.builder import Playground, build, build_reward
 from sppo_ray.playground.settings import PlaygroundSettings
 
-__all__ = ["Playground", "PlaygroundSettings", "build", "rule_score"]
+__all__ = ["Playground", "PlaygroundSettings", "build", "build_reward", "rule_score", "rule_scores"]

@@ -17,6 +17,8 @@ RUDE = ("Now leave me alone.", "What a silly question.")
 
 RIGHT, OPENED, FILLED, TWICE, POLITELY, RUDELY = 0.55, 0.15, 0.35, 0.3, 0.35, 0.25
 
+SCORE_SCALE = 6.0  # logits between rule scores 0 and 1
+
 
 def rule_score(prompt: str, answer: str) -> float | None:
     """0.5 for a right core, 0.2 for a polite closing (0.1 for none, 0 for a rude one), 0.15 each for no repetition and fluency.
@@ -39,6 +41,11 @@ def rule_score(prompt: str, answer: str) -> float | None:
     repeats = stutters or len(set(spoken)) < len(spoken)
     fluent = not any(part in FILLER_SPOKEN for part in spoken) and answer.rstrip()[-1] in ".!?"
     return round(0.5 * right + manners + 0.15 * (not repeats) + 0.15 * fluent, 2)
+
+
+def rule_scores(prompt: str, answers: list[str]) -> list[float]:
+    """The rule as a Python judge: one score per answer, all equal for a prompt outside the world."""
+    return [SCORE_SCALE * (rule_score(prompt, answer) or 0.0) for answer in answers]
 
 
 def _spoken(group: tuple[str, ...]) -> frozenset[str]:

@@ -52,6 +52,21 @@ def build(settings: PlaygroundSettings = STANDARD, cache: Path | None = None, lo
     return Playground(folder / "policy", folder / "judge", folder / "prompts")
 
 
+def build_reward(made: Playground, settings: PlaygroundSettings = STANDARD, log: Log = print) -> Path:
+    """The folder of a reward model that learned the rule: beside the judge, or trained now (half a minute)."""
+    root = made.judge.parent
+    if not (root / "reward").exists():
+        with open(root.with_suffix(".lock"), "w") as lock, tempfile.TemporaryDirectory(dir=root) as temporary:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / "reward").exists():
+                log(f"playground: training a reward model for {root}")
+                folder = Path(temporary, "reward")
+                training, base = str(root / "training.json"), str(made.judge / "base")
+                _run_in_parallel({"reward": [settings.to_json(), training, base, str(folder)]}, log)
+                folder.rename(root / "reward")
+    return root / "reward"
+
+
 def _digest(settings: PlaygroundSettings) -> str:
     digest = hashlib.sha256(settings.to_json().encode())
     for source in sorted(PACKAGE.glob("*.py")):

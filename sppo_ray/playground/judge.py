@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer
 
 from sppo_ray.playground import lessons
+from sppo_ray.playground.answers import SCORE_SCALE
 from sppo_ray.playground.comparer import DROPOUT, Comparer, Layout
 from sppo_ray.playground.settings import PlaygroundSettings
 from sppo_ray.playground.tokenizer import save_judge_tokenizer
 
 BATCH = 32
-SCORE_SCALE = 6.0  # logits between rule scores 0 and 1
 
 
 class JudgeTrainer:

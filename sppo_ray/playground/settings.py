@@ -17,6 +17,7 @@ class PlaygroundSettings:
     word_steps: int = 400  # judge: predict masked words of right answers
     replaced_steps: int = 400  # judge: detect replaced words and right answers
     pair_steps: int = 600  # judge: choose the better of two answers
+    reward_steps: int = 300  # reward model, which is trained when a run first asks for it
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

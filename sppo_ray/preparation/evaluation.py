@@ -20,8 +20,6 @@ from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, rea
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger, local, location
 
-SHAPES_ANSWERS = ("prompts", "policy", "generation", "evaluation")  # sections of the configuration
-
 
 @dataclass(frozen=True)
 class EvaluationSetup:
@@ -44,6 +42,12 @@ class EvaluatedModel:
     prompts: list[Prompt]
 
 
+def _answering(config: Config) -> tuple[object, ...]:
+    """The settings that answers depend on."""
+    evaluation = config.evaluation.model_copy(update={"judge": None})
+    return config.prompts, config.policy, config.generation, evaluation
+
+
 def open_setup(run_dir: str | None, recipe: str | None, file: Path | None, overrides: list[str]) -> EvaluationSetup:
     """The configuration of a run folder, a recipe or a file, with overrides; its judge is checked."""
     if not (run_dir or recipe or file):
@@ -53,9 +57,10 @@ def open_setup(run_dir: str | None, recipe: str | None, file: Path | None, overr
         if not file.is_file():
             raise RunFolderError(f"{run_dir} is no run folder: it holds no config.yaml")
     written, config = load_config(recipe, file), load_config(recipe, file, overrides)
-    same = all(getattr(config, name) == getattr(written, name) for name in SHAPES_ANSWERS)
+    same = _answering(config) == _answering(written)
     config, rule = resolve(config, lambda line: print(line, file=sys.stderr))
-    judge_kind(config.judge).check()
+    for judge in config.judges:
+        judge_kind(judge).check()
     ledger = Ledger(file.parent) if run_dir is not None and file is not None else None
     return EvaluationSetup(config, ledger, rule, stored=same and ledger is not None)
 

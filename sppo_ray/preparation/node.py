@@ -4,6 +4,7 @@ In: the configuration, the run folder. Out: a `NodeReport`, made on the node; li
 """
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -75,7 +76,8 @@ def _storage(folder: Path, node: str) -> list[str]:
 def _models(config: Config) -> list[str]:
     """Policy and judge: a folder that only the driver's machine has is the usual fault."""
     lines = []
-    for check in (partial(read_model, config.policy), judge_kind(config.judge).check):
+    checks: list[Callable[[], object]] = [partial(read_model, config.policy)]
+    for check in checks + [judge_kind(judge).check for judge in config.judges]:
         try:
             check()
         except UserError as error:

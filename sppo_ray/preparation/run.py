@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sppo_ray.config import Config, PromptSource
+from sppo_ray.config import Config, JudgeSettings, PromptSource
 from sppo_ray.errors import ClusterError, ConfigError
 from sppo_ray.evaluation import Rule
 from sppo_ray.judging import judge_kind
@@ -75,14 +75,13 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
     """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to correct."""
     check_trackers(config.trackers)
     config, rule = resolve(config, say)
-    judge = judge_kind(config.judge)
-    judge.check()
+    judges = [judge_kind(judge) for judge in config.judges]
+    for judge in judges:
+        judge.check()
     check_loss(config.training.loss, config.training.eta)
     find_optimizer(config.training.optimizer)
-    if (
-        config.rankers.gpus
-        and not judge.demand(config.policy.max_prompt_length, config.generation.max_new_tokens).memory
-    ):
+    lengths = config.policy.max_prompt_length, config.generation.max_new_tokens
+    if config.rankers.gpus and not any(judge.demand(*lengths).memory for judge in judges):
         say(f"judge.kind={config.judge.kind} needs no GPU: rankers.gpus=0 leaves it to the other roles")
     model = read_model(config.policy)
     config = config.model_copy(update={"policy": model.settings})
@@ -131,17 +130,23 @@ def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config,
     Engines work in other folders, and on other machines, than the driver.
     """
     rule = None
-    if PLAYGROUND in (config.policy.model, config.judge.model, *_sources(config)):
+    if PLAYGROUND in (config.policy.model, *(judge.model for judge in config.judges), *_sources(config)):
         config, rule = _build_playground(config, say)
     update: dict[str, Any] = {
         "policy": config.policy.model_copy(update={"model": absolute(config.policy.model)}),
-        "judge": config.judge.model_copy(update={"model": absolute(config.judge.model)}),
         "prompts": config.prompts.model_copy(update={"source": absolute(config.prompts.source)}),
     }
     if (held_out := config.evaluation.prompts) is not None:
         source = held_out.model_copy(update={"source": absolute(held_out.source)})
         update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
-    return config.model_copy(update=update), rule
+    return _with_judges(config.model_copy(update=update), lambda judge: absolute(judge.model)), rule
+
+
+def _with_judges(config: Config, model: Callable[[JudgeSettings], str]) -> Config:
+    """The configuration with `model` of each judge in place of its own."""
+    training, *others = [judge.model_copy(update={"model": model(judge)}) for judge in config.judges]
+    evaluation = config.evaluation.model_copy(update={"judge": others[0] if others else None})
+    return config.model_copy(update={"judge": training, "evaluation": evaluation})
 
 
 def absolute(name: str) -> str:
@@ -220,8 +225,6 @@ def _build_playground(config: Config, say: Callable[[str], None]) -> tuple[Confi
     update: dict[str, Any] = {}
     if config.policy.model == PLAYGROUND:
         update["policy"] = config.policy.model_copy(update={"model": str(world.policy)})
-    if config.judge.model == PLAYGROUND:
-        update["judge"] = config.judge.model_copy(update={"model": str(world.judge)})
     if config.prompts.source == PLAYGROUND:
         split = {"source": folder, "split": "train_iteration_{iteration}"}
         update["prompts"] = config.prompts.model_copy(update=split)
@@ -229,7 +232,15 @@ def _build_playground(config: Config, say: Callable[[str], None]) -> tuple[Confi
     if held_out is not None and held_out.source == PLAYGROUND:
         source = held_out.model_copy(update={"source": folder, "split": "held_out"})
         update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
-    return config.model_copy(update=update), playground.rule_score
+
+    def judge(settings: JudgeSettings) -> str:
+        if settings.model != PLAYGROUND:
+            return settings.model
+        if settings.kind == "reward":
+            return str(playground.build_reward(world, log=say))
+        return "sppo_ray.playground:rule_scores" if settings.kind == "python" else str(world.judge)
+
+    return _with_judges(config.model_copy(update=update), judge), playground.rule_score
 
 
 def _read(config: Config) -> tuple[list[list[SourcePrompt]], PromptReport]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sppo_ray.config import Config
+from sppo_ray.config import Config, JudgeSettings
 from sppo_ray.judging import judge_kind
 from sppo_ray.run_folder import Ledger, files
 from sppo_ray.training.optimizer import describe
@@ -44,7 +44,7 @@ def model_card(config: Config, iteration: int, reports: list[dict[str, Any]]) ->
         _introduction(config, iteration),
         "## Links to other models\n\n" + _links(max([iteration, *(row["iteration"] for row in reports)]), iteration),
         "## Model description\n\n" + _description(config),
-        "## Evaluation results\n\n" + _results(iteration, reports),
+        "## Evaluation results\n\n" + _results(config, iteration, reports),
         *_warnings(iteration, reports),
         "## Training hyperparameters\n\n" + _table(("hyperparameter", "value"), hyperparameters(config)),
         f"## Citation\n\n```bibtex\n{CITATION}\n```",
@@ -84,10 +84,15 @@ def hyperparameters(config: Config) -> list[tuple[str, str]]:
         ("candidates a prompt", str(generation.candidates)),
         ("temperature, top_p", f"{generation.temperature:g}, {generation.top_p:g}"),
         ("max_new_tokens", str(generation.max_new_tokens)),
-        ("judge", f"{shown_name(judge.model)} ({judge_kind(judge).description()})"),
+        ("judge", _judge(judge)),
+        *((("judge of the evaluation", _judge(evaluation)),) if (evaluation := config.evaluation.judge) else ()),
         ("win rates", f"{judge.estimator}, judge temperature {judge.temperature:g}"),
         ("seed", str(config.seed)),
     ]
+
+
+def _judge(settings: JudgeSettings) -> str:
+    return f"{shown_name(settings.model)} ({judge_kind(settings).description()})"
 
 
 def shown_name(model: str) -> str:
@@ -128,27 +133,31 @@ def _links(last: int, own: int) -> str:
     )
 
 
-def _results(iteration: int, reports: list[dict[str, Any]]) -> str:
-    header = ("iteration", "win rate vs base", "win rate vs previous", "mean length")
+def _results(config: Config, iteration: int, reports: list[dict[str, Any]]) -> str:
+    other = config.evaluation.judge
+    both = ("training judge, vs base",) if other else ()
+    header = ("iteration", "win rate vs base", "win rate vs previous", "mean length", *both)
     rows = [
         (
             f"**{row['iteration']}**" if row["iteration"] == iteration else str(row["iteration"]),
             _rate(row, "win_rate_vs_base"),
             _rate(row, "win_rate_vs_previous"),
             "–" if row["mean_response_tokens"] is None else f"{row['mean_response_tokens']:.1f} tokens",
+            *(_rate(row, "training_judge_win_rate_vs_base") for _ in both),
         )
         for row in reports
     ]
     if iteration not in [row["iteration"] for row in reports]:
-        rows.append((f"**{iteration}**", "not evaluated yet", "", ""))
+        rows.append((f"**{iteration}**", "not evaluated yet", *[""] * (len(header) - 2)))
+    whose = f"those of {_link(other.model)}, which did not train the policy," if other else "the judge's,"
     return (
-        "Win rates are the judge's, in %, on held-out prompts, ties counted half, with bootstrap 95 % intervals.\n\n"
+        f"Win rates are {whose} in %, on held-out prompts, ties counted half, with bootstrap 95 % intervals.\n\n"
         + _table(header, rows)
     )
 
 
 def _rate(row: dict[str, Any], key: str) -> str:
-    if row[key] is None:
+    if row.get(key) is None:
         return "–"
     low, high = row[f"{key}_interval"]
     return f"{100 * row[key]:.2f} ({100 * low:.1f} to {100 * high:.1f})"

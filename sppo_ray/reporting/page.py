@@ -87,6 +87,12 @@ def run_charts(ledger: Ledger, reports: list[dict[str, Any]]) -> list[Chart]:
     rates = [
         _series("judge, vs base", reports, "win_rate_vs_base", "win_rate_vs_base_interval"),
         _series("judge, vs previous", reports, "win_rate_vs_previous", "win_rate_vs_previous_interval"),
+        _series(
+            "training judge, vs base",
+            reports,
+            "training_judge_win_rate_vs_base",
+            "training_judge_win_rate_vs_base_interval",
+        ),
         _series("rule, vs base", reports, "rule_win_rate_vs_base"),
     ]
     lengths = _series("held-out responses", reports, "mean_response_tokens")
@@ -121,13 +127,19 @@ def results(reports: list[dict[str, Any]]) -> dict[str, Any]:
         "Iteration": [str(row["iteration"]) for row in reports],
         "Win rate vs base": [_with_interval(row, "win_rate_vs_base") for row in reports],
         "vs previous": [_with_interval(row, "win_rate_vs_previous") for row in reports],
+        "Training judge vs base": [_with_interval(row, "training_judge_win_rate_vs_base") for row in reports],
         "Rule vs base": [_format(row.get("rule_win_rate_vs_base"), ".3f") for row in reports],
         "Mean tokens": [_format(row["mean_response_tokens"], ".1f") for row in reports],
         "Loss": [f"{row['loss']['first']:.4g} → {row['loss']['last']:.4g}" for row in reports],
         "Seconds": [f"{row['seconds']['total']:.0f}" for row in reports],
     }
-    if all(row.get("rule_win_rate_vs_base") is None for row in reports):
-        del columns["Rule vs base"]  # outside the playground there is no rule
+    # Without evaluation.judge there is one judge; outside the playground there is no rule.
+    for name, key in (
+        ("Training judge vs base", "training_judge_win_rate_vs_base"),
+        ("Rule vs base", "rule_win_rate_vs_base"),
+    ):
+        if all(row.get(key) is None for row in reports):
+            del columns[name]
     return {"header": list(columns), "rows": list(zip(*columns.values(), strict=True))}
 
 

@@ -59,6 +59,12 @@ def test_a_python_judge_takes_no_memory_of_a_gpu_and_almost_no_time() -> None:
     assert load.judged_tokens / table_rates(config, device(80), load, 8).judge < 1  # seconds
 
 
+def test_rankers_hold_the_judge_of_the_evaluation_too() -> None:
+    overrides = ["evaluation.judge.model=llm-blender/PairRM", "evaluation.judge.batch_tokens=1000"]
+    parts = memory.role_memory(load_config("gemma-2-9b-it", overrides=overrides), 80 * GIB, 8, False)["rankers"].parts
+    assert parts["evaluation_weights"] == parts["weights"] and parts["evaluation_activations"] < parts["activations"]
+
+
 def test_one_order_of_each_pair_is_half_the_judging() -> None:
     both, once = (work(load_config("gemma-2-9b-it", overrides=[f"judge.orders={orders}"])) for orders in (2, 1))
     assert (both.comparisons, once.comparisons) == (20_000 * 20, 20_000 * 10)

@@ -12,7 +12,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sppo_ray.errors import RunFailed
 from sppo_ray.judging import PairRM
-from sppo_ray.playground import Playground, PlaygroundSettings, build, builder, rule_score
+from sppo_ray.judging.reward import RewardModel
+from sppo_ray.playground import (
+    Playground,
+    PlaygroundSettings,
+    build,
+    build_reward,
+    builder,
+    rule_score,
+    rule_scores,
+)
 from sppo_ray.playground.world import PHRASINGS, draw_prompts, tasks
 
 OPPOSITE = "What is the opposite of hot?"
@@ -144,13 +153,21 @@ def test_judge_prefers_right_and_polite_answers(playground: Playground) -> None:
     assert (comparisons[:, 0, 1] > comparisons[:, 1, 0]).mean() > 0.9
 
 
+def test_the_rule_judges() -> None:
+    """Rule scores of 0.9 and 0.4, on a scale of 6."""
+    assert rule_scores(OPPOSITE, ["The opposite of hot is cold.", "It is early."]) == pytest.approx([5.4, 2.4])
+    assert rule_scores("Who are you?", ["me", "you"]) == [0, 0]
+
+
 def test_judge_scores_any_text(playground: Playground) -> None:
     comparisons = PairRM(playground.judge).compare(["漢" * 3000], [["", TEXTS[0] * 200, TEXTS[1]]])
     assert comparisons.shape == (1, 3, 3) and abs(comparisons).max() < 1e3
     assert comparisons[0].diagonal().tolist() == [0, 0, 0]
 
 
-TINY = PlaygroundSettings(prompts=14, held_out=7, policy_steps=1, word_steps=1, replaced_steps=1, pair_steps=1)
+TINY = PlaygroundSettings(
+    prompts=14, held_out=7, policy_steps=1, word_steps=1, replaced_steps=1, pair_steps=1, reward_steps=1
+)
 
 
 def test_a_playground_is_built_once_and_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +176,15 @@ def test_a_playground_is_built_once_and_can_be_moved(tmp_path: Path, monkeypatch
     assert any(line.startswith("playground: policy step 1/1") for line in lines)
     assert [file.name for file in (tmp_path / "cache" / "playground").iterdir() if ".tmp" in file.name] == []
 
-    monkeypatch.setattr(builder, "_make", lambda *_: pytest.fail("built twice"))
+    reward = build_reward(first, TINY, lines.append)
+    assert any(line.startswith("playground: reward step 1/1") for line in lines)
+    scores = RewardModel(str(reward)).scores([OPPOSITE], [["The opposite of hot is cold.", "It is early."]])
+    assert scores.shape == (1, 2) and scores[0, 0] != scores[0, 1]
+
+    for training in ("_make", "_run_in_parallel"):
+        monkeypatch.setattr(builder, training, lambda *_: pytest.fail("built twice"))
     assert build(TINY, tmp_path / "cache") == first
+    assert build_reward(first, TINY) == reward
 
     (tmp_path / "cache").rename(tmp_path / "moved")
     monkeypatch.setenv("SPPO_RAY_CACHE", str(tmp_path / "moved"))

@@ -32,6 +32,8 @@ def test_a_gpu_that_the_judge_does_not_use_is_pointed_out(
     "override, words",
     [
         ("judge.kind=pairm", "did you mean pairrm"),
+        ("evaluation.judge={kind: pairm, model: x}", "did you mean pairrm"),
+        ("evaluation.judge={kind: python, model: nowhere:f}", "judge.model=nowhere:f cannot be imported"),
         ("training.optimizer=adam", "did you mean adamw"),
         ("training.loss=nowhere:loss", "training.loss=nowhere:loss cannot be imported"),
         ("training.optimizer=math:pi", "training.optimizer=math:pi is of type float; expected OptimizerKind"),
@@ -67,6 +69,13 @@ def test_paths_are_absolute_before_anything_is_sent_to_an_engine(
     assert found.base.uri == str(tmp_path / "policy")
     world = prepare(load_config(overrides=["iterations=1"]), print).config
     assert world.policy.model == str(playground.policy)
+
+
+def test_the_playground_judges_of_each_role(playground: Playground) -> None:
+    rule = "evaluation.judge={kind: python, model: playground}"
+    found = prepare(load_config(overrides=[rule]), lambda line: None).config
+    assert [judge.model for judge in found.judges] == [str(playground.judge), "sppo_ray.playground:rule_scores"]
+    assert found.evaluation.prompts is not None and found.evaluation.prompts.split == "held_out"
 
 
 def test_a_machine_without_git_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

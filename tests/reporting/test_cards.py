@@ -96,3 +96,19 @@ def test_cards_are_written_into_the_published_policies(tmp_path):
     text = (ledger.iteration(1) / "policy" / "README.md").read_text()
     assert "| **1** | 75.00 (70.0 to 80.0) |" in text
     assert not (ledger.iteration(2) / "policy").exists()
+
+
+def test_a_card_shows_the_judge_of_the_evaluation_beside_the_one_that_trains():
+    config = load_config(
+        overrides=[
+            "judge.model=llm-blender/PairRM",
+            "evaluation.judge.kind=reward",
+            "evaluation.judge.model=owner/reward",
+        ]
+    )
+    both = {"training_judge_win_rate_vs_base": 0.8, "training_judge_win_rate_vs_base_interval": [0.7, 0.9]}
+    card = model_card(config, 1, [report(1, 0.6) | both])
+    assert "| judge of the evaluation | owner/reward (a reward model that scores each response) |" in card
+    assert "Win rates are those of [owner/reward](https://huggingface.co/owner/reward), which did not train" in card
+    assert "| **1** | 60.00 (55.0 to 65.0) | 60.00 (55.0 to 65.0) | 13.0 tokens | 80.00 (70.0 to 90.0) |" in card
+    assert "not evaluated yet |  |  |  |" in model_card(config, 2, [report(1, 0.6) | both])

@@ -1,0 +1,86 @@
+"""Held-out win rates by the judge that trains and by another one, on a ranker without a cluster."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.engines.ranker import RankerActor
+from actors.run.evaluation import compare_held_out
+from actors.run.scoring import EnginePools
+from sppo_ray.config import Config, load_config
+from sppo_ray.fakes import FakeJudge
+from sppo_ray.records import Candidates, Judged
+from sppo_ray.run_folder import HELD_OUT, Ledger
+from tests.run_folders import candidates
+
+Ranker = RankerActor.__ray_metadata__.modified_class
+OTHER = ["evaluation.judge.kind=python", "evaluation.judge.model=math:fsum"]
+
+
+class LongerWins(FakeJudge):
+    def compare(self, prompts: Any, candidates: Any) -> Any:
+        scores = np.array([[len(text) for text in texts] for texts in candidates], dtype=np.float32)
+        return (scores[:, :, None] - scores[:, None, :]) * self.sign
+
+    sign = 1
+
+
+class ShorterWins(LongerWins):
+    sign = -1
+
+
+def held_out(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    """Iteration 2's responses are longer than the base's, and shorter than iteration 1's for one prompt of two."""
+    config, ledger = load_config(overrides=["evaluation.responses=1", *overrides]), Ledger(tmp_path)
+    for iteration, texts in enumerate([["a", "a"], ["bb", "bb bb"], ["ccc", "ccc"]]):
+        rows = [candidates([text], prompt=f"p{n}") for n, text in enumerate(texts)]
+        ledger.write(rows, Candidates, ledger.block(Candidates, iteration, 0, HELD_OUT))
+    ranker = ready(config, ledger)
+
+    async def call(method: str, *arguments: Any) -> Any:
+        return getattr(ranker, method)(*arguments)
+
+    pools = EnginePools(config, ledger, None, SimpleNamespace(call=SimpleNamespace(remote=call)))
+    return asyncio.run(compare_held_out(pools, 2, None))
+
+
+def ready(config: Config, ledger: Ledger) -> Any:
+    ranker = Ranker("ranker-0", LongerWins, ledger, config, ShorterWins if config.evaluation.judge else None)
+    ranker.ready()
+    return ranker
+
+
+def test_the_judge_that_trains_marks_alone(tmp_path: Path) -> None:
+    found = held_out(tmp_path)
+    assert (found["win_rate_vs_base"], found["win_rate_vs_previous"]) == (1.0, 0.5)
+    assert not [name for name in found if name.startswith("training_judge")]
+
+
+def test_another_judge_marks_and_the_one_that_trains_is_shown_beside_it(tmp_path: Path) -> None:
+    found = held_out(tmp_path, *OTHER)
+    assert (found["win_rate_vs_base"], found["win_rate_vs_previous"]) == (0.0, 0.5)
+    assert (found["training_judge_win_rate_vs_base"], found["training_judge_win_rate_vs_previous"]) == (1.0, 0.5)
+    assert found["training_judge_win_rate_vs_base_interval"] == [1.0, 1.0]
+
+
+def test_both_judges_sleep_and_wake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+    for name in ("sleep", "wake"):
+        monkeypatch.setattr(LongerWins, name, lambda self, name=name: seen.append((name, type(self).__name__)))
+    ranker = ready(load_config(overrides=OTHER), Ledger(tmp_path))
+    ranker.sleep()
+    ranker.wake()
+    assert seen == [(name, judge) for name in ("sleep", "wake") for judge in ("LongerWins", "ShorterWins")]
+
+
+def test_training_is_judged_by_the_judge_that_trains(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ranker = ready(load_config(overrides=OTHER), ledger)
+    blocks = tmp_path / "candidates.parquet", tmp_path / "judged.parquet"
+    ledger.write([candidates(["a", "bb"])], Candidates, blocks[0])
+    ranker.judge(*blocks)
+    assert ledger.read(Judged, blocks[1])[0].chosen == 1
