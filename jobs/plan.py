@@ -1,6 +1,7 @@
-"""Plan a run before paying for it: memory, fit, time, best split of the devices, bytes, cost.
+"""Plan a run before paying for it: every way to run it on the given GPUs, best first, with memory, time, bytes, cost.
 
-    sppo-ray plan [--recipe NAME | --config FILE] --gpus N --gpu-memory GIB [--gpu NAME] [--price USD] [--json]
+    sppo-ray plan [--recipe NAME | --config FILE] --gpus N --gpu-memory GIB [--gpu NAME] [--host-memory GIB]
+                  [--price USD] [--json]
                   [--sweep gpus=8,16,32,64 [--plot FILE]] [--probe] [key.path=value ...]
 
 `python jobs/plan.py` is the same. Needs no GPU and no network. Exit status: 0 it fits, 1 it does not fit, 2 invalid input.
@@ -16,10 +17,12 @@ from rich.console import Console
 from jobs.command_line import add_configuration, configuration, show_any_text
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, UserError
-from sppo_ray.planning.budget import Budget, budget
-from sppo_ray.planning.devices import device
+from sppo_ray.planning.budget import Plan, Planner
+from sppo_ray.planning.devices import HOST_SHARE, device
 from sppo_ray.planning.rates import Rates
-from sppo_ray.planning.text import lines, memory_table, sweep_svg, sweep_table
+from sppo_ray.planning.text import lines, memory_table, sweep_svg, sweep_table, ways_table
+
+MOST_WAYS = 8  # that are shown; --json has them all
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,18 +33,20 @@ def main(arguments: list[str] | None = None) -> int:
         counts = sweep_counts(given.sweep) if given.sweep else [given.gpus]
         kind = device(given.gpu_memory, given.gpu)
         rates = probe(config) if given.probe else None
-        budgets = [budget(config, count, kind, rates, given.price) for count in counts]
+        host = given.host_memory or HOST_SHARE * kind.memory_gib
+        plans = [Planner(config, count, kind, host, rates, given.price).plan() for count in counts]
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    fits = all(plan.fits for plan in plans)
     if given.sweep:
-        given.plot.write_text(sweep_svg(budgets), "utf-8")
+        given.plot.write_text(sweep_svg([plan.ways[0] for plan in plans]), "utf-8")
     if given.json:
-        trees = [one.tree() for one in budgets]
-        print(json.dumps({"sweep": trees, "fits": all(one.fits for one in budgets)} if given.sweep else trees[0]))
+        trees = [plan.tree() for plan in plans]
+        print(json.dumps({"sweep": trees, "fits": fits} if given.sweep else trees[0]))
     else:
-        show(budgets, given.plot if given.sweep else None)
-    return 0 if all(one.fits for one in budgets) else 1
+        show(plans, given.plot if given.sweep else None)
+    return 0 if fits else 1
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -49,6 +54,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_configuration(parser)
     parser.add_argument("--gpus", metavar="N", type=int, default=8, help="in the whole cluster (default: 8)")
     parser.add_argument("--gpu-memory", metavar="GIB", type=float, default=80.0, help="of each (default: 80)")
+    parser.add_argument(
+        "--host-memory", metavar="GIB", type=float, help="host memory for each GPU (default: twice the GPU's memory)"
+    )
     parser.add_argument("--gpu", metavar="NAME", help="a GPU of the table (default: the one with the nearest memory)")
     parser.add_argument("--price", metavar="USD", type=float, help="per GPU-hour")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -84,13 +92,15 @@ def probe(config: Config) -> Rates:
     return measure(preparation, default_root().resolve())
 
 
-def show(budgets: list[Budget], plot: Path | None) -> None:
+def show(plans: list[Plan], plot: Path | None) -> None:
     console = Console(width=140, highlight=False, soft_wrap=True)
     if plot is None:
-        console.print("\n".join(lines(budgets[0])), markup=False)
-        console.print(memory_table(budgets[0]))
+        [plan] = plans
+        console.print("\n".join(lines(plan)), markup=False)
+        console.print(memory_table(plan.ways[0]))
+        console.print(ways_table(plan.ways[:MOST_WAYS]))
     else:
-        console.print(sweep_table(budgets))
+        console.print(sweep_table([plan.ways[0] for plan in plans]))
         console.print(f"plot: {plot}")
 
 

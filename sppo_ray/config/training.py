@@ -22,6 +22,19 @@ from sppo_ray.loss import find_loss
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+class Adapter(Section):
+    """A low-rank adapter (LoRA) that is trained in place of all weights."""
+
+    rank: NotNegative = 0
+    """Rank of the adapter; 0 trains all weights."""
+    alpha: PositiveFloat = 32.0
+    """Scale of the adapter: its update counts alpha / rank times."""
+    dropout: Share = 0.0
+    """Share of the adapter's inputs that are dropped in training."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Names of the linear maps that get an adapter, such as q_proj; `all-linear` for all but the output matrix."""
+
+
 class TrainingSettings(Section):
     """The regression of the policy's log-ratios to the win rates."""
 
@@ -51,6 +64,7 @@ class TrainingSettings(Section):
     """Most tokens per forward pass on one worker, padding included."""
     epochs: Positive = 1
     """Passes over the pairs of an iteration."""
+    adapter: Adapter = Adapter()
     gradient_checkpointing: Annotated[bool, FREE] = True
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload: Annotated[Literal["none", "optimizer", "all"], FREE] = "none"

@@ -44,6 +44,16 @@ class Shape:
         return attention + (3 if self.gated else 2) * self.hidden * self.intermediate + self.norms * self.hidden
 
     @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of the linear maps of one layer, by the names that most architectures give them."""
+        hidden, queries, keys = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        names = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"] + ["gate_proj"] * self.gated
+        inputs = {"o_proj": queries, "down_proj": self.intermediate}
+        outputs = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "up_proj": self.intermediate}
+        outputs["gate_proj"] = self.intermediate
+        return {name: (inputs.get(name, hidden), outputs.get(name, hidden)) for name in names}
+
+    @property
     def parameters(self) -> int:
         return self.layers * self.layer + self.embedding * (1 if self.tied else 2) + self.hidden
 

@@ -1,6 +1,6 @@
 """Plan a run before paying for it: memory per device, fit, time and cost.
 
-In: the configuration and a type of GPU. Out: a `Budget`; where it does not fit, the settings that would help.
+In: the configuration and a type of GPU. Out: every way to run it, best first; where none fits, the nearest that does.
 """
 
-__all__ = ["budget", "devices", "memory", "rates", "splits", "text", "work"]
+__all__ = ["budget", "devices", "fitting", "memory", "rates", "splits", "text", "work"]

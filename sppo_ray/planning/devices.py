@@ -19,6 +19,8 @@ class Device:
     link: float
 
 
+HOST_SHARE = 2  # host memory of cloud machines to the memory of their GPUs: 1.8 (p4de), 3.2 (p5), 4 (g5.48xlarge), 2 (g5.12xlarge)
+
 # From NVIDIA's data sheets, without sparsity; A10G: AWS's g5 table. link: NVLink's bidirectional figure halved, or PCIe.
 # --gpu-memory alone selects the first of its size.
 DEVICES = [

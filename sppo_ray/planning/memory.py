@@ -1,6 +1,7 @@
 """Memory of each role on one device, in bytes by part.
 
-In: shapes, the configuration, the number of train workers. Out: a `Memory`: its parts and the limit of the device.
+In: shapes, the configuration, the number of train workers. Out: a `Memory`: its parts and the limit of the device. The role
+`host` stands for the host memory that goes with one device.
 The trainer's parts follow DeepSpeed 0.19's ZeRO-3 with torch's RMSprop, read from its source and measured on CPU
 (docs/cluster.md); the generator's follow vLLM 0.32; the judge kind names its own.
 """
@@ -30,6 +31,9 @@ FRAGMENTATION = 0.05  # share of transient memory lost in PyTorch's allocator; a
 ASLEEP = 1.5 * GIB  # left on a device by a sleeping engine: context, graphs; assumed
 
 CUDA_GRAPHS = 1.0 * GIB  # vLLM's; assumed
+HOST_PROCESSES = (
+    8.0 * GIB
+)  # host memory of one device's engines and train worker, apart from what is offloaded; assumed
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,13 @@ class Memory:
         return self.total <= self.limit
 
 
-def role_memory(config: Config, total: float, workers: int, colocated: bool) -> dict[str, Memory]:
-    """Memory of each role on devices of `total` bytes. Colocated trainers share theirs with sleeping engines."""
+def role_memory(
+    config: Config, total: float, workers: int, colocated: bool, host: float = float("inf"), single: bool = False
+) -> dict[str, Memory]:
+    """Memory of each role on devices of `total` bytes. Colocated trainers share theirs with sleeping engines.
+
+    host: bytes of host memory per train worker.  single: all roles share one device, so judges, too, sleep on it.
+    """
     policy = model_shape(config.policy.model, "policy.model")
     lengths = config.policy.max_prompt_length, config.generation.max_new_tokens
     names = ["", "evaluation_"]
@@ -58,10 +67,13 @@ def role_memory(config: Config, total: float, workers: int, colocated: bool) -> 
         for name, judge in zip(names, config.judges, strict=False)
         for part, size in judge_kind(judge).demand(*lengths).memory.items()
     }
+    other = CUDA_CONTEXT if single and judges else 0.0  # left by a sleeping judge
+    offloaded = trainer_states(config, policy, workers)[1]
     return {
-        "generators": generator_memory(config, policy, total),
-        "rankers": Memory(judges | {"runtime": CUDA_CONTEXT}, total),
-        "trainers": trainer_memory(config, policy, workers, total, ASLEEP if colocated else 0.0),
+        "generators": generator_memory(config, policy, total, total - other),
+        "rankers": Memory(judges | {"runtime": CUDA_CONTEXT} if judges else {}, total - (ASLEEP if single else 0.0)),
+        "trainers": trainer_memory(config, policy, workers, total, ASLEEP + other if colocated else 0.0),
+        "host": Memory(offloaded | {"processes": HOST_PROCESSES}, host),
     }
 
 
@@ -77,26 +89,56 @@ def micro_batch(config: Config) -> tuple[int, int]:
     return min(2 * pairs, max(least, training.micro_batch_tokens // length)), length
 
 
+def trained_parameters(config: Config, shape: Shape) -> int:
+    """Parameters that have gradients: all of them, or those of the adapter."""
+    adapter = config.training.adapter
+    if not adapter.rank:
+        return shape.parameters
+    maps = [size for name, size in shape.linear.items() if adapter.targets == "all-linear" or name in adapter.targets]
+    return shape.layers * adapter.rank * sum(sum(size) for size in maps)
+
+
+def trainer_states(config: Config, shape: Shape, workers: int) -> tuple[dict[str, float], dict[str, float]]:
+    """What a worker keeps between steps, on its device and in host memory."""
+    size, own, tuned = number_bytes(config), shape.parameters / workers, trained_parameters(config, shape) / workers
+    weights = {"weights": size * own}
+    states = {
+        "master_weights": FP32 * tuned,
+        "optimizer": FP32 * tuned * find_optimizer(config.training.optimizer).states,
+        "gradients": size * tuned,
+    }
+    offload = config.training.offload
+    if offload == "none":
+        return weights | states, {}
+    states["gradients"] += FP32 * tuned  # DeepSpeed keeps them a second time, in float32, for the optimizer
+    states["optimizer_step"] = 2 * FP32 * min(tuned, SUB_GROUP)
+    return (weights, states) if offload == "optimizer" else ({}, weights | states)
+
+
 def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asleep: float = 0.0) -> Memory:
     """A ZeRO-3 worker at the peak of an optimizer step. asleep: bytes that sleeping engines hold on its device."""
-    size, own, on_gpu = number_bytes(config), shape.parameters / workers, config.training.gpus > 0
-    rows, length = micro_batch(config)
+    size, on_gpu = number_bytes(config), config.training.gpus > 0
     # The bucket is allocated whole, but a CPU only backs pages that are written to.
-    bucket = size * (REDUCE_BUCKET if on_gpu else min(REDUCE_BUCKET, shape.parameters))
-    passing = _passing(config, shape, workers, rows, length)
-    stepping = own_step(size, min(own, SUB_GROUP), shape.embedding / workers)
+    bucket = size * (REDUCE_BUCKET if on_gpu else min(REDUCE_BUCKET, trained_parameters(config, shape)))
+    passing = _passing(config, shape, workers, *micro_batch(config))
+    here, offloaded = trainer_states(config, shape, workers)
+    if offloaded:
+        stepping = 0.0  # the optimizer steps in host memory
+    else:
+        tuned = min(trained_parameters(config, shape) / workers, SUB_GROUP)
+        largest = 0.0 if config.training.adapter.rank else shape.embedding / workers
+        stepping = own_step(size, tuned, largest)
     parts = {
-        "weights": size * own,
-        "master_weights": FP32 * own,
-        "optimizer": FP32 * own * find_optimizer(config.training.optimizer).states,
-        "gradients": size * own,
+        **here,
         "gradient_bucket": bucket,
         **passing,
         "optimizer_step": max(0.0, stepping - sum(passing.values())),
     }
     if on_gpu:
         parts["fragmentation"] = FRAGMENTATION * (sum(passing.values()) + parts["optimizer_step"])
-        parts["runtime"] = CUDA_CONTEXT + NCCL + asleep
+        parts["runtime"] = CUDA_CONTEXT + asleep + (NCCL if workers > 1 else 0.0)
+    else:  # host memory is the device's
+        parts |= {name: parts.get(name, 0.0) + size for name, size in offloaded.items()}
     return Memory(parts, limit)
 
 
@@ -110,7 +152,7 @@ def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int)
     """Transient bytes of forward and backward at the larger of two peaks: the loss, or one layer's backward pass."""
     size, tokens = number_bytes(config), rows * length
     gathered = 0.0
-    if workers > 1:
+    if workers > 1 or config.training.offload == "all":
         live = max(MAX_LIVE, shape.embedding + shape.layer) + PREFETCH
         gathered = size * min(shape.parameters, live)
     kept, backward = layer_activations(config, shape, length)
@@ -119,10 +161,11 @@ def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int)
         stored = float(shape.layers * size * shape.hidden * tokens)
     else:
         stored, backward = shape.layers * kept, backward - kept
-    at_loss = logit_bytes(size, shape, tokens)
+    frozen = config.training.adapter.rank > 0
+    at_loss = logit_bytes(size, shape, tokens) - (size * shape.embedding if frozen else 0.0)
     # The logits' gradient of a tied matrix waits for the embedding's.
-    waiting = size * shape.embedding if shape.tied else 0.0
-    reducing = size * min(REDUCE_BUCKET, shape.parameters) + waiting
+    waiting = size * shape.embedding if shape.tied and not frozen else 0.0
+    reducing = size * min(REDUCE_BUCKET, trained_parameters(config, shape)) + waiting
     activations, logits = stored + backward, waiting + max(0.0, at_loss - backward - waiting)
     return {
         "gathered": gathered,
@@ -166,11 +209,11 @@ def batch_limits(total: float) -> tuple[int, int]:
     return (16384, 1024) if total >= 70 * GIB else (8192, 256)
 
 
-def generator_memory(config: Config, shape: Shape, total: float) -> Memory:
-    """One device of a vLLM engine; it fits if the cache holds one sequence of full length."""
+def generator_memory(config: Config, shape: Shape, total: float, free: float = float("inf")) -> Memory:
+    """One device of a vLLM engine; it fits if the cache holds one sequence of full length. free: bytes that others leave."""
     generation = config.generation
     size, parallel = number_bytes(config), generation.tensor_parallel
-    limit = total * generation.gpu_memory_utilization
+    limit = min(free, total * generation.gpu_memory_utilization)
     tokens, sequences = batch_limits(total)
     # Sorting float32 logits: values, a copy, probabilities, 64-bit indices.
     logits = sequences * shape.vocabulary * (3 * FP32 + 8)

@@ -10,13 +10,24 @@ from sppo_ray.config import Config
 from sppo_ray.judging import judge_kind
 from sppo_ray.models import Shape, model_shape
 from sppo_ray.planning.devices import Device
-from sppo_ray.planning.memory import batch_limits, cache_bytes, generator_memory, micro_batch, number_bytes
+from sppo_ray.planning.memory import (
+    FP32,
+    batch_limits,
+    cache_bytes,
+    generator_memory,
+    micro_batch,
+    number_bytes,
+    trained_parameters,
+)
 from sppo_ray.planning.work import Work
+from sppo_ray.training.optimizer import find_optimizer
 
 # Achieved shares of the peak. Training: ZeRO-3 papers and torchtitan report 0.35 to 0.5 at this size with fused attention;
 # Gemma 2's eager attention costs some of that. Prefill and decode: from vLLM's benchmarks.
 TRAIN_SHARE, JUDGE_SHARE, PREFILL_SHARE, DECODE_SHARE = 0.35, 0.35, 0.5, 0.6
 LINK_SHARE = 0.7
+HOST_LINK = 16e9  # bytes per second between a GPU and host memory (PCIe 4.0 x16); assumed
+HOST_MEMORY = 25e9  # bytes per second of host memory for one worker's optimizer; assumed
 NODE = 8  # GPUs with a fast link
 NODE_LINK = 0.05  # TB/s between nodes (400 Gb/s, as in p4de and a3-high)
 STORAGE = 1e9  # bytes per second of a shared file system, per client; assumed
@@ -40,7 +51,8 @@ def table_rates(config: Config, device: Device, work: Work, workers: int) -> Rat
     generate, sequences = _generate(config, policy, device, work.prompt, work.response)
     judge = judge_kind(config.judge).demand(work.prompt, work.response)
     judged = device.teraflops * 1e12 * JUDGE_SHARE / judge.operations
-    return Rates(generate, judged, _train(config, policy, device, workers), sequences, f"table: {device.name}")
+    train = _train(config, policy, device, work, workers)
+    return Rates(generate, judged, train, sequences, f"table: {device.name}")
 
 
 def _generate(config: Config, shape: Shape, device: Device, prompt: float, response: float) -> tuple[float, int]:
@@ -59,14 +71,26 @@ def _generate(config: Config, shape: Shape, device: Device, prompt: float, respo
     return 1 / (decode + prefill / (config.generation.candidates * response)), sequences
 
 
-def _train(config: Config, shape: Shape, device: Device, workers: int) -> float:
-    """Tokens per second of one worker: 6 operations per parameter and token, 8 with checkpointing, plus ZeRO-3's gathers."""
+def _train(config: Config, shape: Shape, device: Device, work: Work, workers: int) -> float:
+    """Tokens per second of one worker.
+
+    Two operations per parameter and token forward, two for the gradients of activations, two for those of trained weights,
+    two more with checkpointing; plus ZeRO-3's gathers, and what goes to host memory and back.
+    """
     rows, length = micro_batch(config)
-    operations = (8 if config.training.gradient_checkpointing else 6) * shape.parameters
+    size, offload, tuned = number_bytes(config), config.training.offload, trained_parameters(config, shape)
+    operations = (6 if config.training.gradient_checkpointing else 4) * shape.parameters + 2 * tuned
     compute = rows * length * operations / (device.teraflops * 1e12 * TRAIN_SHARE)
     # Weights are gathered in forward and backward and gradients reduced, without overlap (overlap_comm: false).
-    moved = 3 * number_bytes(config) * shape.parameters * (workers - 1) / workers
-    return rows * length / (compute + moved / (link(device, workers) * 1e12 * LINK_SHARE))
+    moved = size * (2 * shape.parameters + tuned) * (workers - 1) / workers
+    # A forward pass adds its gradients to those in host memory; weights that are there are fetched forward and backward.
+    fetched = (size * 2 * tuned if offload != "none" else 0) + (size * 2 * shape.parameters if offload == "all" else 0)
+    one_pass = compute + moved / (link(device, workers) * 1e12 * LINK_SHARE) + fetched / workers / HOST_LINK
+    # Of a step: the optimizer reads and writes float32 weights and states, reads gradients; the new weights go back.
+    states = 2 * (1 + find_optimizer(config.training.optimizer).states) + 1
+    update = (FP32 * states / HOST_MEMORY + size / HOST_LINK) * tuned / workers if offload != "none" else 0.0
+    tokens_a_step = work.trained_tokens / work.steps / workers
+    return 1 / (one_pass / (rows * length) + update / tokens_a_step)
 
 
 def link(device: Device, workers: int) -> float:

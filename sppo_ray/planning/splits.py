@@ -7,39 +7,51 @@ disaggregated: each role has its own devices, concurrently. colocated: some samp
 from dataclasses import dataclass
 
 from sppo_ray.config import Config
+from sppo_ray.judging import judge_kind
 from sppo_ray.models import Shape
-from sppo_ray.planning.memory import number_bytes
+from sppo_ray.planning.memory import number_bytes, trained_parameters
 from sppo_ray.planning.rates import ENGINE_START, STORAGE, TRAINER_START, Rates
 from sppo_ray.planning.work import Work
 
 # GPU shares with which Ray puts one engine and one train worker on each GPU. They add up to one: Ray fills GPUs in use
 # first, so each worker lands beside an engine. Ray picks a node by its GPUs' total free share: only engines with more than
 # n / (n + 1) each leave no room for another one on a node with n GPUs. 0.95 is enough up to n = 18.
-ENGINE_SHARE = 0.95
-TRAINER_SHARE = 0.05
+SHARES = {"generators": 0.95, "rankers": 0.95, "training": 0.05}
+SINGLE_SHARES = {"generators": 0.55, "rankers": 0.4, "training": 0.05}  # one GPU for all
 
 
 @dataclass(frozen=True)
 class Split:
-    """Processes per role. devices: in total. Colocated roles take turns on the same devices."""
+    """Processes per role. devices: in total; rankers: use none of them if `judge_gpus` is false.
+
+    Colocated roles take turns on the same devices.
+    """
 
     placement: str
     generators: int
     rankers: int
     trainers: int
     devices: int
+    judge_gpus: bool = True
 
     @property
     def colocated(self) -> bool:
         return self.placement == "colocated"
 
+    @property
+    def single(self) -> bool:
+        """Generator, ranker and trainer take turns on one device."""
+        return self.colocated and self.devices == 1
+
     def settings(self, config: Config) -> list[str]:
         """This split as configuration overrides. Colocated roles that use GPUs take a share of one."""
         pools = [f"{name}.max={count}" for name, count in (("generators", self.generators), ("rankers", self.rankers))]
-        shares = {"generators": ENGINE_SHARE, "rankers": ENGINE_SHARE, "training": TRAINER_SHARE}
-        shared = [name for name in shares if self.colocated and getattr(config, name).gpus]
-        gpus = [f"{name}.gpus={shares[name]}" for name in shared]
-        return [f"placement={self.placement}", f"training.workers={self.trainers}", *pools, *gpus]
+        shares = SINGLE_SHARES if self.single and self.judge_gpus else SHARES
+        gpus = {name: shares[name] if self.colocated else 1 for name in shares if getattr(config, name).gpus}
+        if not self.judge_gpus:
+            gpus["rankers"] = 0
+        each = [f"{name}.gpus={share}" for name, share in gpus.items() if getattr(config, name).gpus != share]
+        return [f"placement={self.placement}", f"training.workers={self.trainers}", *pools, *each]
 
 
 @dataclass(frozen=True)
@@ -62,11 +74,16 @@ def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, sp
     sampled, judged = sampled / rates.generate, judged / rates.judge  # seconds per block
     generate, judge = sampled * -(-work.blocks // split.generators), judged * -(-work.blocks // split.rankers)
     train = work.trained_tokens / (rates.train * split.trainers)
-    advance = 2 * number_bytes(config) * shape.parameters / STORAGE
+    read = number_bytes(config) * shape.parameters / STORAGE
+    written = number_bytes(config) * trained_parameters(config, shape) / STORAGE
+    # Engines that slept read all weights again, others only what was trained; a single device's wake once more to sample.
+    advance = written + (read if split.colocated else written) + (read if split.single else 0.0)
     evaluate = work.held_out_tokens / (rates.generate * split.generators)
     # A block is sampled, then judged, then trained on.
     scored = max(generate + judged, judge + sampled)
-    if split.colocated:
+    if split.single:
+        total = generate + judge + TRAINER_START + train
+    elif split.colocated:
         total = scored + TRAINER_START + train
     else:
         total = max(scored, sampled + judged + train, TRAINER_START + train)
@@ -87,17 +104,27 @@ def colocated(config: Config, devices: int) -> list[Split]:
     if config.generation.tensor_parallel > 1:
         return []
     workers = max(n for n in worker_counts(config) if n <= devices)
+    if not uses_gpu(config):
+        return [Split("colocated", devices, 1, workers, devices, False)]
+    if devices == 1:
+        return [Split("colocated", 1, 1, 1, 1)]
     return [Split("colocated", devices - rankers, rankers, workers, devices) for rankers in range(1, devices)]
 
 
 def disaggregated(config: Config, devices: int) -> list[Split]:
     """Every split that gives each role its own devices."""
-    parallel = config.generation.tensor_parallel
+    parallel, judging = config.generation.tensor_parallel, uses_gpu(config)
     return [
-        Split("disaggregated", (devices - workers - rankers) // parallel, rankers, workers, devices)
+        Split("disaggregated", (devices - workers - judging * rankers) // parallel, rankers, workers, devices, judging)
         for workers in worker_counts(config)
-        for rankers in range(1, devices - workers - parallel + 1)
+        for rankers in range(1, devices - workers - parallel + 1 if judging else 2)
+        if devices - workers - judging * rankers >= parallel
     ]
+
+
+def uses_gpu(config: Config) -> bool:
+    """Whether any judge of the run needs a GPU."""
+    return any(judge_kind(judge).demand(1, 1).memory for judge in config.judges)
 
 
 def worker_counts(config: Config) -> list[int]:

@@ -1,6 +1,6 @@
 """A plan as text, tables and a plot.
 
-In: `Budget`s. Out: lines of text, rich tables, an SVG of how a run scales.
+In: `Plan`s and `Budget`s. Out: lines of text, rich tables, an SVG of how a run scales.
 """
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -8,46 +8,73 @@ from rich import box
 from rich.table import Table
 
 from sppo_ray.config import resolved
-from sppo_ray.planning.budget import Budget
+from sppo_ray.planning.budget import Budget, Plan
 from sppo_ray.planning.memory import GIB
-from sppo_ray.planning.splits import Seconds
 from sppo_ray.reporting.charts import Series, line_chart
 
 COLORS = ["#2471a3", "#c0392b", "#1e8449", "#b9770e", "#6c3483"]
 STAGES = ("generate", "judge", "train", "advance", "total")
 
 
-def lines(budget: Budget) -> list[str]:
-    """The plan without its memory table."""
-    split, work, rates = budget.split, budget.work, budget.rates
+def lines(plan: Plan) -> list[str]:
+    """The plan without its tables: the best way in full."""
+    best = plan.ways[0]
+    work, rates = best.work, best.rates
     found = [
-        resolved(budget.config),
+        resolved(best.config),
         "",
-        f"on {split.devices} x {budget.device.name} ({budget.device.memory_gib:g} GiB):",
+        f"on {best.split.devices} x {best.device.name} ({best.device.memory_gib:g} GiB):",
     ]
-    for role, memory in budget.memory.items():
+    for role, memory in best.memory.items():
         say = "fits" if memory.fits else "DOES NOT FIT"
         found.append(f"  {role + ':':<12} {say}, {memory.total / GIB:.1f} of {memory.limit / GIB:.1f} GiB per device")
-        found += [f"{'':15}would help: {setting}" for setting in budget.advice[role]]
-    found += [
+    found += [f"nearest that fits: {words}" for words in plan.nearest]
+    return [
+        *found,
         f"per iteration: {work.prompts:,} prompts, {work.generated_tokens:,} tokens sampled, {work.comparisons:,} comparisons, "
         f"{work.trained_tokens:,} tokens trained in {work.steps} steps",
         f"throughput per engine ({rates.source}): {rates.generate:,.0f} tokens/s sampled, {rates.judge:,.0f} judged, "
         f"{rates.train:,.0f} trained",
+        ", ".join(f"{stage} {getattr(best.seconds, stage) / 60:.0f}" for stage in STAGES) + " min per iteration",
+        f"settings of the best: {' '.join(best.overrides)}",
+        *(f"changes the recipe's numbers: {words}" for words in best.numbers),
+        f"the run: {hours(best.run_seconds)}, {best.gpu_hours:,.0f} GPU-hours"
+        + ("" if best.cost is None else f", {best.cost:,.0f} USD"),
+        f"storage: {_gigabytes(best.storage)}",
+        f"network: {_gigabytes(best.network)}",
+        "fits" if plan.fits else "DOES NOT FIT",
     ]
-    for name, (one, seconds) in budget.alternatives.items():
-        shares = f"{one.generators} generators, {one.rankers} rankers, {one.trainers} trainers"
-        chosen = " <- best" if one == split else ""
-        found.append(f"{name}: {shares}: {_stages(seconds)}{chosen}")
-    found += [
-        f"settings of the best: {' '.join(split.settings(budget.config))}",
-        f"the run: {hours(budget.run_seconds)}, {split.devices * budget.run_seconds / 3600:,.0f} GPU-hours"
-        + ("" if budget.cost is None else f", {budget.cost:,.0f} USD"),
-        f"storage: {_gigabytes(budget.storage)}",
-        f"network: {_gigabytes(budget.network)}",
-        "fits" if budget.fits else "DOES NOT FIT",
-    ]
-    return found
+
+
+def ways_table(ways: list[Budget]) -> Table:
+    """One row per way to run, best first."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in (
+        "",
+        "trains",
+        "offload",
+        "generators",
+        "rankers",
+        "trainers",
+        "run",
+        "USD",
+        "changes the recipe's numbers",
+    ):
+        table.add_column(column)
+    for place, way in enumerate(ways, 1):
+        training, split, parallel = way.config.training, way.split, way.config.generation.tensor_parallel
+        table.add_row(
+            f"{place} {split.placement}",
+            f"LoRA, rank {training.adapter.rank}" if training.adapter.rank else "all weights",
+            training.offload,
+            str(split.generators) + (f" x {parallel} GPUs" if parallel > 1 else ""),
+            str(split.rankers),
+            str(split.trainers),
+            hours(way.run_seconds),
+            "" if way.cost is None else f"{way.cost:,.0f}",
+            ", ".join(way.numbers),
+        )
+    return table
 
 
 def memory_table(budget: Budget) -> Table:
@@ -81,7 +108,6 @@ def sweep_table(budgets: list[Budget]) -> Table:
         table.add_column(column, justify="right")
     for budget in budgets:
         split = budget.split
-        gpu_hours = split.devices * budget.run_seconds / 3600
         counts = (str(count) for count in (split.generators, split.rankers, split.trainers))
         table.add_row(
             str(split.devices),
@@ -90,7 +116,7 @@ def sweep_table(budgets: list[Budget]) -> Table:
             *counts,
             hours(budget.seconds.total),
             hours(budget.run_seconds),
-            f"{gpu_hours:,.0f}",
+            f"{budget.gpu_hours:,.0f}",
             "" if budget.cost is None else f"{budget.cost:,.0f}",
         )
     return table
@@ -110,10 +136,6 @@ def sweep_svg(budgets: list[Budget]) -> str:
 
 def hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
-
-
-def _stages(seconds: Seconds) -> str:
-    return ", ".join(f"{stage} {getattr(seconds, stage) / 60:.0f}" for stage in STAGES) + " min"
 
 
 def _gigabytes(sizes: dict[str, float]) -> str:

@@ -10,7 +10,7 @@ from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError
 from sppo_ray.judging import judge_kind
 from sppo_ray.models import Shape
-from sppo_ray.planning.memory import FP32, micro_batch, number_bytes
+from sppo_ray.planning.memory import FP32, micro_batch, number_bytes, trained_parameters
 
 # Prompts per iteration. Snorkel's card: about 20k per split; UltraFeedback: about 64k in one split, divided by three.
 PROMPTS = {"snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset": 20_000, "openbmb/UltraFeedback": 21_300, "playground": 220}
@@ -93,18 +93,18 @@ def storage_bytes(config: Config, shape: Shape, work: Work) -> dict[str, float]:
     return {
         "candidates": config.iterations * blocks,
         "judged": config.iterations * judged,
-        "policies": config.iterations * number_bytes(config) * shape.parameters,
-        "checkpoints": 2 * (number_bytes(config) + 2 * FP32) * shape.parameters,
+        "policies": config.iterations * number_bytes(config) * trained_parameters(config, shape),
+        "checkpoints": 2 * (number_bytes(config) + 2 * FP32) * trained_parameters(config, shape),
     }
 
 
 def network_bytes(config: Config, shape: Shape, work: Work, generators: int, workers: int) -> dict[str, float]:
     """Bytes of the whole run between machines and storage. Each generator and the trainers read a snapshot once."""
-    weights = number_bytes(config) * shape.parameters
+    weights, tuned = (number_bytes(config) * count for count in (shape.parameters, trained_parameters(config, shape)))
     passes = work.trained_tokens / max(1, _tokens_a_pass(config, workers))
     return {
-        "snapshots": config.iterations * weights * (generators + 1),
-        "zero_each_worker": config.iterations * 3 * weights * (workers - 1) / workers * passes,
+        "snapshots": config.iterations * tuned * (generators + 1),
+        "zero_each_worker": config.iterations * (2 * weights + tuned) * (workers - 1) / workers * passes,
         "blocks": 4 * sum(storage_bytes(config, shape, work)[name] for name in ("candidates", "judged")),
     }
 
