@@ -80,12 +80,14 @@ class Board:
         """Prompts of an iteration that failed on every engine, or whose responses cannot be compared."""
         self._status.set_aside += len(prompts)
 
-    async def judged(self, iteration: int, block: int) -> None:
-        """Return when a block is judged."""
-        await self._until(lambda: ("judge", iteration, block) in self._done)
+    async def judged(self, iteration: int, *blocks: int) -> None:
+        """Return when these blocks are judged."""
+        await self._until(lambda: all(("judge", iteration, block) in self._done for block in blocks))
 
-    async def training(self, iteration: int) -> None:
-        """A trainer has started, or started again, on an iteration."""
+    async def training(self, iteration: int, pairs: int | None = None) -> None:
+        """A trainer has started, or started again, on an iteration. pairs: that it will train, over all epochs."""
+        if pairs and iteration == self._status.iteration:
+            self._status.stages["train"].total = pairs
         self._trainer_starts[iteration] += 1
         self._status.trainer_restarts = max(0, self._trainer_starts[self._status.iteration] - 1)
         if iteration == self._status.iteration:

@@ -5,6 +5,7 @@ Trainer and engines meet in the ledger, so sampling starts before the trainer is
 """
 
 from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +14,8 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from actors.cluster.placement import here
 from sppo_ray.config import Config
-from sppo_ray.judging import filler, pair
-from sppo_ray.records import Pair, to_table
+from sppo_ray.judging import filler, pair, trained
+from sppo_ray.records import Judged, Pair, to_table
 from sppo_ray.run_folder import Ledger
 from sppo_ray.training.schedule import steps_per_epoch
 
@@ -24,8 +25,8 @@ CALLS = 8  # shares that wait for their prompts or are read ahead
 class Pairs:
     """Yields the pairs of one worker's share of a batch once their prompts are judged, filled up with rows of weight 0.
 
-    A share is prompts [n * size, (n + 1) * size) of the iteration, in their order. A prompt that was set aside becomes a
-    row of weight 0, and so do the places after the last prompt.
+    A share is prompts [n * size, (n + 1) * size) of `training_prompts`, in their order. A prompt that was set aside becomes
+    a row of weight 0, and so do the places after the last prompt in the last batch; batches after that have no rows.
     """
 
     def __init__(self, config: Config, ledger: Ledger, coordinator: Any, iteration: int) -> None:
@@ -34,27 +35,39 @@ class Pairs:
         self._pairs = lru_cache(maxsize=8)(self._read)
 
     async def __call__(self, table: pa.Table) -> Any:
-        start = int(table["number"][0].as_py()) * self._size
-        end = min(start + self._size, len(self._names))
-        each = self._config.block
+        number = int(table["number"][0].as_py())
+        if self._config.training.min_margin:
+            await self._coordinator.judged.remote(self._iteration, *set(self._blocks.values()))
+        if number // self._config.training.workers * self._config.training.batch_size >= len(self._names):
+            yield to_table([], Pair)
+            return
         rows: list[Pair] = []
-        for block in range(start // each, -(-end // each)):
+        for block, names in groupby(self._names[number * self._size :][: self._size], self._blocks.__getitem__):
             await self._coordinator.judged.remote(self._iteration, block)
-            rows += self._pairs(block)[max(start - block * each, 0) : max(end - block * each, 0)]
+            pairs = self._pairs(block)
+            rows += [pairs.get(name) or filler() for name in names]
         yield to_table(rows + [filler()] * (self._size - len(rows)), Pair)
 
-    def _read(self, block: int) -> list[Pair]:
+    def _read(self, block: int) -> dict[str, Pair]:
         candidates = {row.prompt_id: row for row in self._ledger.candidates(self._iteration, block)}
-        judged = {row.prompt_id: row for row in self._ledger.judged(self._iteration, block)}
-        each = self._config.block
-        return [
-            pair(candidates[name], judged[name], self._config) if name in judged else filler()
-            for name in self._names[block * each : (block + 1) * each]
-        ]
+        judged = self._ledger.judged(self._iteration, block)
+        return {row.prompt_id: pair(candidates[row.prompt_id], row, self._config) for row in judged}
 
     @cached_property
     def _names(self) -> list[str]:
-        return [prompt.prompt_id for prompt in self._ledger.prompts(self._iteration)]
+        return training_prompts(self._config, self._ledger, self._iteration)
+
+    @cached_property
+    def _blocks(self) -> dict[str, int]:
+        prompts = self._ledger.prompts(self._iteration)
+        return {prompt.prompt_id: place // self._config.block for place, prompt in enumerate(prompts)}
+
+
+def training_prompts(config: Config, ledger: Ledger, iteration: int) -> list[str]:
+    """Names of the prompts whose pairs are trained, in their order; with `training.min_margin` all have to be judged."""
+    if config.training.min_margin:
+        return [row.prompt_id for row in ledger.rows(Judged, iteration) if trained(row, config.training)]
+    return [prompt.prompt_id for prompt in ledger.prompts(iteration)]
 
 
 def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iteration: int) -> Dataset:

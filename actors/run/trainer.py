@@ -31,7 +31,7 @@ from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_pl
 from ray.util.state import list_placement_groups
 
 from actors.cluster.placement import trainer_scaling
-from actors.run.pairs import share_size
+from actors.run.pairs import share_size, training_prompts
 from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.records import Pair, ReferenceGap, Snapshot, from_table
@@ -62,9 +62,12 @@ class Job:
         rows = [row for earlier in range(1, iteration) for row in self.ledger.training_rows(earlier)]
         return [gap.k3 for gap in map(ReferenceGap.of, rows) if gap]
 
-    def steps(self, iteration: int) -> int:
-        """Optimizer steps of an iteration."""
-        return iteration_steps(self.config.training, len(self.ledger.prompts(iteration)))
+    def pairs(self, iteration: int) -> int:
+        """Pairs in an epoch of an iteration. Waits for its last judgement where some are left out."""
+        if self.config.training.min_margin:
+            blocks = range(-(-len(self.ledger.prompts(iteration)) // self.config.block))
+            ray.get(self.coordinator.judged.remote(iteration, *blocks))
+        return len(training_prompts(self.config, self.ledger, iteration))
 
 
 def fit(job: Job, pairs: dict[int, Dataset]) -> None:
@@ -165,9 +168,16 @@ def _train(job: Job, iteration: int) -> bool:
     from sppo_ray.training.policy import TrainablePolicy  # DeepSpeed, which only the train workers load
 
     reference = local(job.reference(iteration)).uri
-    policy = TrainablePolicy(job.config, reference, job.steps(iteration), get_device(), job.earlier_k3(iteration))
+    count = job.pairs(iteration)
+    if not count:
+        raise RunFailed(
+            f"iteration {iteration}: the win rates of no pair differ by training.min_margin={job.config.training.min_margin:g}; "
+            "a new run needs a lower one"
+        )
+    steps = iteration_steps(job.config.training, count)
+    policy = TrainablePolicy(job.config, reference, steps, get_device(), job.earlier_k3(iteration))
     if _first():
-        job.coordinator.training.remote(iteration)
+        job.coordinator.training.remote(iteration, job.config.training.epochs * count)
     batches = _batches(job.config, policy, iteration)
     log = _restore(policy, iteration)
     for pairs in itertools.islice(batches, policy.steps_done, None):

@@ -59,7 +59,7 @@ class Marks:
         self.mark("published", time.time())
         self._iteration = iteration + 1
 
-    def training(self, iteration: int) -> None:
+    def training(self, iteration: int, pairs: int) -> None:
         pass
 
     def fail(self, error: Exception) -> None:
@@ -71,10 +71,10 @@ class Marks:
 
 @dataclass(frozen=True)
 class TimedJob(Job):
-    def steps(self, iteration: int) -> int:  # what a train worker asks for between its imports and its policy
+    def pairs(self, iteration: int) -> int:  # what a train worker asks for between its imports and its policy
         self.coordinator.mark.remote("worker process", psutil.Process().create_time())
         self.coordinator.mark.remote("imports", time.time())
-        return super().steps(iteration)
+        return super().pairs(iteration)
 
 
 def run() -> list[Ratio]:

@@ -40,6 +40,8 @@ class TrainingSettings(Section):
 
     loss: str = "sppo"
     """`sppo` (the paper), `sppo_single` (the release's variant), `sppo_hard` (TRL's), `ipo`, `rebel`, `dpo`, or `package.module:function`."""
+    min_margin: Share = 0.0
+    """Leave out pairs whose win rates differ by less; 0 keeps all, as published. Above 0 an iteration trains once all of it is judged."""
     eta: PositiveFloat = 1000.0
     """Scale of the targets: eta (win rate - 1/2), in nats."""
     optimizer: str = "rmsprop"

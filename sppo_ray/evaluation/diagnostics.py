@@ -29,6 +29,7 @@ class Diagnostics:
 
     responses_set_aside: whose comparisons or log-probabilities are not finite numbers, among the prompts that were judged.
     equal_share: of prompts whose candidates are all judged equal, so that chosen and rejected are the same response.
+    left_out_share: of prompts whose pair is not trained, as its win rates differ by less than `training.min_margin`.
     cycle_share: of prompts whose candidates contain a cycle of strict preferences, P[i, j] > 1/2.
     position_bias: mean of c[i, j] + c[j, i] over i < j, logits; above 0 the judge favours the left place. None where the
         judge compared each pair in one order only.
@@ -48,6 +49,7 @@ class Diagnostics:
     prompts: int
     responses_set_aside: int
     equal_share: float
+    left_out_share: float
     cycle_share: float
     position_bias: float | None
     truncation_rate: float
@@ -78,6 +80,7 @@ def diagnose(
     *,
     temperature: float = 1.0,
     orders: int = 2,
+    min_margin: float = 0.0,
 ) -> Diagnostics:
     """Everything about one iteration. scored is read once, prompt by prompt, so that an iteration need not fit in memory.
 
@@ -99,6 +102,7 @@ def diagnose(
         "prompts": len(facts),
         "responses_set_aside": int(np.isnan(win_rates).sum()),
         "equal_share": float(np.mean([fact.equal for fact in facts])),
+        "left_out_share": float(np.mean([fact.chosen - fact.rejected < min_margin for fact in facts])),
         "cycle_share": cycle_share(comparisons),
         "position_bias": position_bias(comparisons) if orders == 2 else None,
         "truncation_rate": float(np.mean([fact.truncated for fact in facts])),

@@ -6,7 +6,7 @@ Judge kinds are registered by name; a `JudgeKind` answers all questions about a 
 
 from sppo_ray.judging.judge import Demand, Judge, JudgeKind
 from sppo_ray.judging.pairrm import PairRM
-from sppo_ray.judging.pairs import cut_pair, filler, judged_rows, pair
+from sppo_ray.judging.pairs import cut_pair, filler, judged_rows, pair, trained
 from sppo_ray.judging.registry import judge_kind, load_judge
 from sppo_ray.judging.thoughts import answer, answers
 
@@ -23,4 +23,5 @@ __all__ = [
     "judged_rows",
     "load_judge",
     "pair",
+    "trained",
 ]

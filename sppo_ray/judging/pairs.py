@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sppo_ray.config import Config, JudgeSettings
+from sppo_ray.config import Config, JudgeSettings, TrainingSettings
 from sppo_ray.loss import find_loss
 from sppo_ray.preference import preference_probabilities, select_pair, win_rates
 from sppo_ray.records import Candidates, Judged, Pair, Response, SetAside
@@ -54,6 +54,11 @@ def judged_rows(
         for i, row in enumerate(rows)
         if usable[i] < 2
     ]
+
+
+def trained(judged: Judged, training: TrainingSettings) -> bool:
+    """Whether the pair of a prompt is trained: its win rates differ by `training.min_margin` at least."""
+    return judged.win_rates[judged.chosen] - judged.win_rates[judged.rejected] >= training.min_margin
 
 
 def pair(candidates: Candidates, judged: Judged, config: Config) -> Pair:

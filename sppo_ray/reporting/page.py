@@ -37,6 +37,7 @@ DIAGNOSTICS = (
     ("KL(sampler || trainer)", "mean of e^d - 1 - d, nats per token", "reference.k3", ".2g"),
     ("Skipped optimizer steps", "the loss or its gradient was not a finite number", "skipped_steps", "d"),
     ("Prompts judged equal", "chosen and rejected are the same response", "equal_share", ".1%"),
+    ("Pairs left out", "win rates differ by less than training.min_margin", "left_out_share", ".1%"),
     ("Responses set aside", "comparisons or log-probabilities that are not finite numbers", "responses_set_aside", "d"),
     ("Duplicate candidates", "texts that an earlier candidate of the prompt has", "duplicate_share", ".1%"),
     ("Length against the base", "held-out responses, mean tokens over the base's", "drift.length_ratio", ".2f"),

@@ -31,14 +31,15 @@ def iteration_report(
     losses = [
         row["loss"] for row in log if row["loss"] is not None
     ]  # None: not a finite number, and the step was skipped
-    judge = ledger.config().judge
+    config = ledger.config()
     diagnostics = diagnose(
         ledger.scored(iteration),
         log,
         ledger.held_out(iteration),
         ledger.held_out(0),
-        temperature=judge.temperature,
-        orders=judge.orders,
+        temperature=config.judge.temperature,
+        orders=config.judge.orders,
+        min_margin=config.training.min_margin,
     )
     return {
         "iteration": iteration,

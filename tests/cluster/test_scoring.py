@@ -12,10 +12,10 @@ from actors.engines import Pool, PoolState, generator, ranker
 from actors.run.board import Board
 from actors.run.pairs import training_pairs
 from actors.run.scoring import EnginePools
-from sppo_ray.config import PoolSettings, load_config
+from sppo_ray.config import Config, PoolSettings, load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.preference import win_rates
-from sppo_ray.records import Prompt, Snapshot
+from sppo_ray.records import Judged, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -46,10 +46,10 @@ def score_all(pools: EnginePools, board: Any = None) -> Any:
     return board
 
 
-def shares(pools: EnginePools, board: Any) -> list[list[Any]]:
+def shares(pools: EnginePools, board: Any, config: Config = CONFIG) -> list[list[Any]]:
     """What each of the two train workers reads."""
     DataContext.get_current().enable_progress_bars = False
-    dataset = training_pairs(CONFIG, pools.ledger, board, 1)
+    dataset = training_pairs(config, pools.ledger, board, 1)
     dataset.context.execution_options = ExecutionOptions(preserve_order=True)
     readers = [read.remote(split) for split in dataset.streaming_split(2, equal=True)]
     return ray.get(readers)
@@ -70,6 +70,21 @@ def test_every_prompt_becomes_one_pair_in_order(pools: EnginePools) -> None:
 
     assert first == [real(0, 1), real(4, 5), real(8, 9)]
     assert second == [real(2, 3), real(6, 7), [("", 0.0), ("", 0.0)]]
+
+
+def test_pairs_below_the_margin_are_left_out_and_batches_stay_full(pools: EnginePools) -> None:
+    board = score_all(pools)
+    margins = {
+        row.prompt_id: row.win_rates[row.chosen] - row.win_rates[row.rejected] for row in pools.ledger.rows(Judged, 1)
+    }
+    limit = sorted(margins.values())[5]  # five of ten are below it
+    names = [name for name, margin in margins.items() if margin >= limit]
+    assert len(names) == 5
+    training = CONFIG.training.model_copy(update={"min_margin": limit})
+    first, second = shares(pools, board, CONFIG.model_copy(update={"training": training}))
+    # One batch of four, one of the fifth pair and fillers, and none where the third batch would be.
+    assert first == [[(names[0], 1.0), (names[1], 1.0)], [(names[4], 1.0), ("", 0.0)]]
+    assert second == [[(names[2], 1.0), (names[3], 1.0)], [("", 0.0), ("", 0.0)]]
 
 
 def test_pairs_are_there_as_soon_as_their_block_is_judged(pools: EnginePools) -> None:

@@ -111,7 +111,9 @@ def test_pairs_that_say_nothing_are_counted_and_warned_of():
     scored = [(even, judged(even, [[0, 0], [0, 0]], [0.5, 0.5]))] * 2
     scored.append((decided, judged(decided, [[0, 1], [-1, 0]], [0.69, 0.31])))
     found = diagnose(scored, [training_row(1)], [], [])
-    assert found.equal_share == pytest.approx(2 / 3)
+    assert (found.equal_share, found.left_out_share) == (pytest.approx(2 / 3), 0.0)
+    shares = [diagnose(scored, [], [], [], min_margin=margin).left_out_share for margin in (0.1, 0.5)]
+    assert shares == [pytest.approx(2 / 3), 1.0]  # the margins are 0, 0 and 0.38
     assert any("all candidates equal for 67% of the prompts (limit 50%)" in words for words in found.warnings)
     assert not any("equal" in words for words in diagnose(scored[1:], [training_row(1)], [], []).warnings)
 
