@@ -31,6 +31,7 @@ JOBS = {
     "check": ("jobs.check", "read and check prompts, models and settings, and start nothing"),
     "show": ("jobs.show", "print the resolved recipe, and start nothing"),
     "plan": ("jobs.plan", "print the memory, time and cost of a run, without a GPU"),
+    "judge": ("jobs.judge", "score a file of prompts and responses, and report on the judge"),
     "evaluate": ("jobs.evaluate", "win rates, best-of-n and AlpacaEval outputs of a policy"),
     "demo": ("jobs.demo", "run the playground on a Ray head of its own, as a submitted job"),
 }

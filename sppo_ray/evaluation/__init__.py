@@ -3,7 +3,7 @@
 In: candidates, judgements and training log of an iteration. Out: numbers for the report, and warnings in words.
 """
 
-from sppo_ray.evaluation import alpaca
+from sppo_ray.evaluation import alpaca, judge_report
 from sppo_ray.evaluation.comparison import (
     Rule,
     against_first,
@@ -26,6 +26,7 @@ __all__ = [
     "cycle_share",
     "diagnose",
     "duels",
+    "judge_report",
     "mean_characters",
     "rule_wins",
     "win_rate",

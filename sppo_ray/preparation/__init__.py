@@ -4,7 +4,16 @@ In: the configuration. Out: encoded prompts, the base model as a snapshot; or a 
 `node` is what each node checks of itself, `evaluation` prepares models that are asked outside a run.
 """
 
-from sppo_ray.preparation.run import Preparation, PromptReport, about, check_cluster, prepare, store_prompts, versions
+from sppo_ray.preparation.run import (
+    Preparation,
+    PromptReport,
+    about,
+    check_cluster,
+    prepare,
+    resolve_judges,
+    store_prompts,
+    versions,
+)
 
 __all__ = [
     "Preparation",
@@ -14,6 +23,7 @@ __all__ = [
     "evaluation",
     "node",
     "prepare",
+    "resolve_judges",
     "store_prompts",
     "versions",
 ]

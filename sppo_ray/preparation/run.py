@@ -143,11 +143,22 @@ def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config,
     if (held_out := config.evaluation.prompts) is not None:
         source = held_out.model_copy(update={"source": absolute(held_out.source)})
         update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
-    return _with_judges(config.model_copy(update=update), lambda judge: absolute(judge.model)), rule
+    return resolve_judges(config.model_copy(update=update), say), rule
 
 
-def _with_judges(config: Config, model: Callable[[JudgeSettings], str]) -> Config:
-    """The configuration with `model` of each judge in place of its own."""
+def resolve_judges(config: Config, say: Callable[[str], None]) -> Config:
+    """The configuration with absolute paths of its judges, and real ones in place of `playground`."""
+
+    def model(settings: JudgeSettings) -> str:
+        if settings.model != PLAYGROUND:
+            return absolute(settings.model)
+        if settings.kind == "python":
+            return "sppo_ray.playground:rule_scores"
+        from sppo_ray import playground
+
+        world = playground.build(log=say)
+        return str(playground.build_reward(world, log=say) if settings.kind == "reward" else world.judge)
+
     training, *others = [judge.model_copy(update={"model": model(judge)}) for judge in config.judges]
     evaluation = config.evaluation.model_copy(update={"judge": others[0] if others else None})
     return config.model_copy(update={"judge": training, "evaluation": evaluation})
@@ -236,15 +247,7 @@ def _build_playground(config: Config, say: Callable[[str], None]) -> tuple[Confi
     if held_out is not None and held_out.source == PLAYGROUND:
         source = held_out.model_copy(update={"source": folder, "split": "held_out"})
         update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
-
-    def judge(settings: JudgeSettings) -> str:
-        if settings.model != PLAYGROUND:
-            return settings.model
-        if settings.kind == "reward":
-            return str(playground.build_reward(world, log=say))
-        return "sppo_ray.playground:rule_scores" if settings.kind == "python" else str(world.judge)
-
-    return _with_judges(config.model_copy(update=update), judge), playground.rule_score
+    return config.model_copy(update=update), playground.rule_score
 
 
 def _read(config: Config) -> tuple[list[list[SourcePrompt]], PromptReport]:
