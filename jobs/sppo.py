@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import ray
 from rich.console import Console
 
 from actors.cluster.connection import check_address, connect
+from actors.cluster.machines import machines
 from actors.cluster.preflight import preflight
 from actors.engines import most_resources, start_pools
 from actors.run.coordinator import start_coordinator
@@ -28,11 +30,13 @@ from jobs import check
 from jobs.command_line import add_configuration, configuration, duration, show_any_text
 from sppo_ray.config import Config
 from sppo_ray.errors import RunStopped, SppoError, StorageError, UserError
+from sppo_ray.planning.placing import place
 from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
 from sppo_ray.reporting import PoolStatus, RunStatus, Stage, seconds_left
 from sppo_ray.reporting.report import result_table, run_warnings, write_run_report
 from sppo_ray.run_folder import Ledger, files, location
 
+PLACED = ("placement", "generation", "judge", "training", "generators", "rankers")  # sections that the plan may set
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
 ANSWER_SECONDS = 30.0  # for the gateway to start; the run does not depend on it
 GATEWAY_SECONDS = 2.0  # for the gateway to close
@@ -58,6 +62,8 @@ def job(arguments: list[str], held: ExitStack) -> int:
         config, root = parse(arguments)
         check_address()
         preparation = prepare(config, say)
+        if config.placement == "auto":
+            config, preparation = placed(config, preparation)
         ledger = Ledger(root)
         held.enter_context(ledger.hold())
         new = ledger.claim(config, about())
@@ -105,6 +111,16 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
     config = configuration(given)
     root = given.run_dir or str(default_root() / f"{config.recipe}-{datetime.now():%Y%m%d-%H%M%S}")
     return config, location(root)
+
+
+def placed(config: Config, preparation: Preparation) -> tuple[Config, Preparation]:
+    """The configuration as written and as prepared, placed on the cluster at hand."""
+    say(connect())
+    found = place(preparation.config, machines(most_resources()), max(map(len, preparation.prompts[1:])))
+    update = {name: getattr(found, name) for name in PLACED}
+    workers, pools = found.training.workers, f"{found.generators.max} generators, {found.rankers.max} rankers"
+    say(f"placement: {found.placement}, {workers} train workers, {pools}")
+    return config.model_copy(update=update), replace(preparation, config=found)
 
 
 def default_root() -> Path:

@@ -84,3 +84,14 @@ def one_line(error: Exception) -> str:
     if not words or isinstance(error, LookupError | TypeError | AttributeError):  # of little help without their kind
         words = f"{type(error).__name__}: {words}"
     return textwrap.shorten(words, 300, placeholder=" ...")
+
+
+def own_cause(error: BaseException) -> BaseException:
+    """The project's own exception among the causes of an error, if there is one, else the error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for one in (getattr(cause, "cause", None), cause):
+            if isinstance(one, SppoError):
+                return one
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return error

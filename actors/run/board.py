@@ -46,6 +46,9 @@ class Board:
         self._status.stages["generate"].begin()
         await score(pools, iteration, snapshot, self)
 
+    async def turn(self, pool: str) -> None:
+        """The work that follows is for this pool."""
+
     async def done(
         self, stage: str, iteration: int, block: int, prompts: int, kept: bool = False, tokens: int | None = None
     ) -> None:

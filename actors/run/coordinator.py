@@ -19,7 +19,7 @@ from actors.run.evaluation import compare_held_out, sample_held_out
 from actors.run.pairs import training_pairs
 from actors.run.scoring import EnginePools
 from sppo_ray.config import Config
-from sppo_ray.errors import ConfigError, RunFailed, RunStopped, SppoError
+from sppo_ray.errors import ConfigError, RunFailed, RunStopped, own_cause
 from sppo_ray.evaluation import Rule
 from sppo_ray.records import SetAside, Snapshot, StepNumbers
 from sppo_ray.reporting.report import iteration_report, run_warnings, write_run_report
@@ -45,7 +45,8 @@ class Coordinator(Board):
         self._rule = rule
         self._pools: dict[str, Any] = {}
         self._serving: Snapshot | None = None  # the policy that the generators are to hold, once that is known
-        self._asleep = self._idle = False
+        self._asleep: set[str] = set()  # pools
+        self._idle = False
         self._desired = read_desired(ledger.root)
         self._status.paused = self._desired.paused
         self._trainer: asyncio.Task[None] | None = None
@@ -70,7 +71,7 @@ class Coordinator(Board):
             for finished in done:
                 finished.result()
         except Exception as error:
-            raise _own(error) from error
+            raise own_cause(error) from error
 
     async def _iterations(self, pools: EnginePools) -> None:
         done, snapshot = await asyncio.to_thread(self._ledger.resume)
@@ -78,7 +79,7 @@ class Coordinator(Board):
         # Published when the run was cut off, but not evaluated yet.
         published = await asyncio.to_thread(self._ledger.verified_snapshot, done + 1)
         untrained = range(done + (2 if published else 1), self._config.iterations + 1)
-        if untrained and self._config.placement == "disaggregated":
+        if untrained and self._config.placement != "colocated":
             self._start_trainer(untrained)  # while the engines start
         self._status.phase = "starting engines"
         await self._open(reference)
@@ -106,6 +107,7 @@ class Coordinator(Board):
         loaded = time.time()
         self._status.phase = "evaluating"
         await sample_held_out(pools, iteration, snapshot)
+        await self.turn("rankers")
         evaluation = await compare_held_out(pools, iteration, self._rule)
         seconds = self._seconds(trained, loaded) | {"evaluate": time.time() - loaded, "total": time.time() - started}
         self._status.phase = "reporting"
@@ -124,10 +126,11 @@ class Coordinator(Board):
         """Sample, judge and train: at the same time, or one after the other on the same devices."""
         colocated = self._config.placement == "colocated"
         self._status.phase = "sampling, judging" if colocated else "sampling, judging, training"
+        await self.turn("generators")
         await self.score(pools, iteration, reference.name)
         self._idle = True
         if colocated:
-            self._asleep = True
+            self._asleep = set(self._pools)
             await self._settle_pools()
             self._status.phase = "training"
             # Its processes end with the iteration: only then is all of the devices' memory free for the engines.
@@ -162,9 +165,19 @@ class Coordinator(Board):
     # The pools
 
     async def _open(self, snapshot: Snapshot) -> None:
-        """Have the generators serve with this policy, and the judges serve."""
-        self._serving, self._asleep, self._idle = snapshot, False, False
+        """Have the generators serve with this policy, and the judges serve unless they wait for their turn."""
+        self._serving, self._idle = snapshot, False
+        self._asleep = {"rankers"} if self._config.takes_turns else set()
         await self._settle_pools()
+
+    async def turn(self, pool: str) -> None:
+        """Where generators and rankers share a GPU: have this pool awake and the other asleep."""
+        others = set(self._pools) - {pool}
+        if self._config.takes_turns and self._asleep != others:
+            self._asleep = set(self._pools)
+            await self._settle_pools()  # only then is there memory to wake up in
+            self._asleep = others
+            await self._settle_pools()
 
     async def _settle_pools(self) -> None:
         await self._tell_pools()
@@ -182,7 +195,7 @@ class Coordinator(Board):
             snapshot=self._serving if name == "generators" else None,
             target=self._desired.targets.get(name),
             paused=self._desired.paused or self._stopping,
-            asleep=self._asleep,
+            asleep=name in self._asleep,
             idle=self._idle,
         )
 
@@ -279,15 +292,3 @@ class Coordinator(Board):
 def start_coordinator(config: Config, ledger: Ledger, base: Snapshot, rule: Rule | None) -> Any:
     """The coordinator of a run, on this node. rule: what else the held-out responses are judged by."""
     return Coordinator.options(label_selector=here()).remote(config, ledger, base, rule)
-
-
-def _own(error: BaseException) -> BaseException:
-    """The project's own exception among the causes of an error, where there is one."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(getattr(cause, "cause", None), SppoError):
-            return cause.cause
-        if isinstance(cause, SppoError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return error

@@ -39,21 +39,35 @@ async def score(pools: EnginePools, iteration: int, snapshot: str, board: "Board
     sampling = asyncio.Semaphore(config.generators.max * config.generators.blocks)
     judging = asyncio.Semaphore(config.rankers.max * config.rankers.blocks)
 
-    async def one(block: int, part: list[Prompt]) -> None:
-        candidates, judged = (ledger.block(kind, iteration, block) for kind in (Candidates, Judged))
-        tokens = None
+    async def sample(block: int, part: list[Prompt]) -> None:
+        candidates, tokens = ledger.block(Candidates, iteration, block), None
         async with sampling:
             if not (kept := await asyncio.to_thread(ledger.has, candidates)):
                 tokens, failed = await sample_block(pools, candidates, part, config.generation.candidates, snapshot)
                 await board.set_aside(iteration, failed)
         await board.done("generate", iteration, block, len(part), kept, tokens)
+
+    async def judge(block: int, part: list[Prompt]) -> None:
+        candidates, judged = (ledger.block(kind, iteration, block) for kind in (Candidates, Judged))
         async with judging:
             if not (kept := await asyncio.to_thread(ledger.has, judged)):
                 await board.set_aside(iteration, await judge_block(pools, candidates, judged))
         await board.done("judge", iteration, block, len(part), kept)
 
-    starts = range(0, len(prompts), config.block)
-    await asyncio.gather(*(one(n, prompts[start : start + config.block]) for n, start in enumerate(starts)))
+    async def sample_and_judge(block: int, part: list[Prompt]) -> None:
+        await sample(block, part)
+        await judge(block, part)
+
+    async def every(work: Callable[[int, list[Prompt]], Awaitable[None]]) -> None:
+        starts = range(0, len(prompts), config.block)
+        await asyncio.gather(*(work(n, prompts[start : start + config.block]) for n, start in enumerate(starts)))
+
+    if config.takes_turns:
+        await every(sample)
+        await board.turn("rankers")
+        await every(judge)
+    else:
+        await every(sample_and_judge)
 
 
 async def sample_block(

@@ -109,4 +109,6 @@ def _resources(config: Config) -> list[Row]:
     roles = [("trainers", f"{training.workers}", training.cpus, training.gpus)]
     pools = ("generators", config.generators, config.generator_gpus), ("rankers", config.rankers, config.rankers.gpus)
     roles += [(name, f"{pool.min} to {pool.max}", pool.cpus, gpus) for name, pool, gpus in pools]
-    return [(name, f"{count} x ({cpus:g} CPU, {gpus:g} GPU)") for name, count, cpus, gpus in roles]
+    return [("placement", config.placement)] + [
+        (name, f"{count} x ({cpus:g} CPU, {gpus:g} GPU)") for name, count, cpus, gpus in roles
+    ]

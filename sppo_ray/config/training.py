@@ -79,8 +79,8 @@ class TrainingSettings(Section):
     """Optimizer steps between checkpoints, from which a restarted trainer continues."""
     max_failures: Annotated[NotNegative, FREE] = 3
     """Trainer restarts per iteration before the run fails."""
-    workers: Annotated[Positive, FREE] = 8
-    """Train workers, over which ZeRO-3 shards the policy."""
+    workers: Annotated[Positive, FREE] = 1
+    """Train workers, over which ZeRO-3 shards the policy; with placement=auto the plan's choice if not set."""
     cpus: Annotated[NotNegativeFloat, FREE] = 1.0
     """CPUs per worker."""
     gpus: Annotated[NotNegativeFloat, FREE] = 1.0

@@ -158,8 +158,8 @@ class Config(Section):
     judge: JudgeSettings
     training: TrainingSettings
     evaluation: EvaluationSettings = EvaluationSettings()
-    placement: Annotated[Literal["disaggregated", "colocated"], FREE] = "disaggregated"
-    """`disaggregated`: engines and trainer side by side, each on its own devices; `colocated`: in turn on the same ones."""
+    placement: Annotated[Literal["auto", "disaggregated", "colocated"], FREE] = "auto"
+    """`disaggregated`: engines and trainer side by side, each on its own devices; `colocated`: in turn on the same ones; `auto`: the plan's best for the cluster, which also sets training.workers, generators.max, rankers.max and gpus where they are not set."""
     max_set_aside: Annotated[Share, FREE] = 0.01
     """Share of an iteration's prompts that may be set aside, as they fail on every engine, before the run ends."""
     generators: Annotated[PoolSettings, FREE] = PoolSettings()
@@ -185,6 +185,12 @@ class Config(Section):
     def prompts_in_flight(self) -> int:
         """Prompts that one generator is given at once."""
         return self.generators.blocks * self.block
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether generator and ranker share a GPU, so that each sleeps while the other works."""
+        engines = self.generator_gpus, self.rankers.gpus
+        return self.placement == "colocated" and all(engines) and sum(engines) <= 1
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -3,4 +3,4 @@
 In: the configuration and a type of GPU. Out: every way to run it, best first; where none fits, the nearest that does.
 """
 
-__all__ = ["budget", "devices", "fitting", "memory", "rates", "splits", "text", "work"]
+__all__ = ["budget", "devices", "fitting", "memory", "placing", "rates", "splits", "text", "work"]

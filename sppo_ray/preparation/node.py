@@ -3,6 +3,7 @@
 In: the configuration, the run folder. Out: a `NodeReport`, made on the node; lines that name the node and the remedy.
 """
 
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -83,6 +84,11 @@ def _models(config: Config) -> list[str]:
         except UserError as error:
             lines.append(f"{error}; each node needs it under this path, or give a hub name")
     return lines
+
+
+def memory() -> tuple[float | None, float]:
+    """Memory of this node's smallest GPU and of the node itself, in GiB."""
+    return _smallest_gpu(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def _smallest_gpu() -> float | None:

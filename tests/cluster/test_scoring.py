@@ -1,5 +1,7 @@
 """Scoring and the dataset of pairs on a real cluster with fake engines: every pair once, in the order of the prompts."""
 
+import asyncio
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from ray.data import DataContext, ExecutionOptions
 from actors.engines import Pool, PoolState, generator, ranker
 from actors.run.board import Board
 from actors.run.pairs import training_pairs
-from actors.run.scoring import EnginePools
+from actors.run.scoring import EnginePools, score
 from sppo_ray.config import Config, PoolSettings, load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.preference import win_rates
@@ -44,6 +46,28 @@ def score_all(pools: EnginePools, board: Any = None) -> Any:
     ray.get(board.begin.remote(1, len(PROMPTS)))
     ray.get(board.score.remote(pools, 1, "iter-0"))
     return board
+
+
+class Turns(Board):
+    """Notes how many blocks are sampled and how many are judged when the rankers' turn comes."""
+
+    async def turn(self, pool: str) -> None:
+        done = [sum(stage == name for name, *_ in self._done) for stage in ("generate", "judge")]
+        self.seen = (pool, *done)
+
+
+def test_on_one_gpu_all_blocks_are_sampled_before_the_first_is_judged(pools: EnginePools) -> None:
+    one_gpu = ["placement=colocated", "generators.gpus=0.55", "rankers.gpus=0.4", "block=4"]
+    pools = replace(pools, config=load_config(overrides=one_gpu))
+    board = Turns()
+
+    async def run() -> None:
+        await board.begin(1, len(PROMPTS))
+        await score(pools, 1, "iter-0", board)
+
+    asyncio.run(run())
+    assert board.seen == ("rankers", 3, 0)
+    assert len(board._done) == 6
 
 
 def shares(pools: EnginePools, board: Any, config: Config = CONFIG) -> list[list[Any]]:

@@ -95,6 +95,8 @@ def test_a_run_folder_of_another_configuration(errors: Any, tmp_path: Path, monk
 
 @pytest.mark.usefixtures("cluster")
 def test_more_trainers_than_the_cluster_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = ["training.workers=64", "training.batch_size=64", "training.cpus=1"]
+    overrides = ["placement=auto", "training.workers=64", "training.batch_size=64", "training.cpus=1"]
     assert sppo.main(["--run-dir", str(tmp_path / "run"), *overrides]) == 2
-    assert "64 for training.workers = 64" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "64 for training.workers = 64" in err
+    assert "placement: disaggregated, 64 train workers, 1 generators, 1 rankers" in out
