@@ -66,6 +66,8 @@ _LLAMA: dict[str, Any] = {
     "hidden": 4096,
     "intermediate": 14336,
 }
+_GEMMA_3: dict[str, Any] = {"tied": True, "norms": 4, "source": "hub"}
+_QWEN_3: dict[str, Any] = {"vocabulary": 151936, "context": 40960, "source": "hub"}
 _GEMMA: dict[str, Any] = {"vocabulary": 256000, "context": 8192, "tied": True, "norms": 4, "capped": True}
 _PLAYGROUND: dict[str, Any] = {
     "layers": 4,
@@ -82,6 +84,23 @@ NAMED = {
     "google/gemma-2-27b-it": Shape(46, 4608, 32, 16, 128, 36864, **_GEMMA, source="hub"),
     "mistralai/Mistral-7B-Instruct-v0.2": Shape(**_LLAMA, vocabulary=32000, context=32768, source="hub"),
     "meta-llama/Meta-Llama-3-8B-Instruct": Shape(**_LLAMA, vocabulary=128256, context=8192, source="hub"),
+    "mistralai/Mistral-7B-Instruct-v0.3": Shape(**_LLAMA, vocabulary=32768, context=32768, source="hub"),
+    "mistralai/Mistral-Nemo-Instruct-2407": Shape(40, 5120, 32, 8, 128, 14336, 131072, 131072, source="hub"),
+    "mistralai/Mistral-Small-24B-Instruct-2501": Shape(40, 5120, 32, 8, 128, 32768, 131072, 32768, source="hub"),
+    "meta-llama/Llama-3.1-8B-Instruct": Shape(**_LLAMA, vocabulary=128256, context=131072, source="hub"),
+    "meta-llama/Llama-3.1-70B-Instruct": Shape(80, 8192, 64, 8, 128, 28672, 128256, 131072, source="hub"),
+    "Qwen/Qwen3-0.6B": Shape(28, 1024, 16, 8, 128, 3072, **_QWEN_3, tied=True),
+    "Qwen/Qwen3-1.7B": Shape(28, 2048, 16, 8, 128, 6144, **_QWEN_3, tied=True),
+    "Qwen/Qwen3-4B": Shape(36, 2560, 32, 8, 128, 9728, **_QWEN_3, tied=True),
+    "Qwen/Qwen3-8B": Shape(36, 4096, 32, 8, 128, 12288, **_QWEN_3),
+    "Qwen/Qwen3-14B": Shape(40, 5120, 40, 8, 128, 17408, **_QWEN_3),
+    "Qwen/Qwen3-32B": Shape(64, 5120, 64, 8, 128, 25600, **_QWEN_3),
+    "microsoft/phi-4": Shape(40, 5120, 40, 10, 128, 17920, 100352, 16384, source="hub"),
+    # Of the larger Gemma 3 models, the language model alone.
+    "google/gemma-3-1b-it": Shape(26, 1152, 4, 1, 256, 6912, 262144, 32768, **_GEMMA_3),
+    "google/gemma-3-4b-it": Shape(34, 2560, 8, 4, 256, 10240, 262208, 131072, **_GEMMA_3),
+    "google/gemma-3-12b-it": Shape(48, 3840, 16, 8, 256, 15360, 262208, 131072, **_GEMMA_3),
+    "google/gemma-3-27b-it": Shape(62, 5376, 32, 16, 128, 21504, 262208, 131072, **_GEMMA_3),
     "llm-blender/PairRM": Shape(24, 1024, 16, 16, 64, 4096, 128104, 2048, tied=True, gated=False, source="hub"),
     "playground": Shape(**_PLAYGROUND, vocabulary=1239, context=4096, tied=True, norms=4, capped=True, source="here"),
 }

@@ -32,7 +32,7 @@ def place(config: Config, machines: Machines, prompts: int) -> Config:
 
     prompts: per iteration. Raises `ClusterError` with the nearest way where none fits.
     """
-    own = set(_own(config))
+    own = set(_own(config)) - {"placement"}
     if not machines.gpus or (not config.training.gpus and not config.generators.gpus):
         return _on_cpus(config, machines, own)
     counted = changed(config, prompts__source="counted", prompts__split="{iteration}", prompts__limit=prompts)

@@ -16,8 +16,9 @@ RELEASED = {
     "llama-3-8b-instruct": "meta-llama/Meta-Llama-3-8B-Instruct",
     "mistral-7b-instruct-v0.2": "mistralai/Mistral-7B-Instruct-v0.2",
 }
+LORA = ["gemma-2-9b-it-lora", "llama-3-8b-instruct-lora", "qwen3-8b-lora"]
 PUBLISHED = [*RELEASED, "gemma-2-9b-it-paper"]
-PACKAGED = ["playground", "gemma-2-27b-it", *PUBLISHED]
+PACKAGED = ["playground", "gemma-2-27b-it", *LORA, *PUBLISHED]
 
 # The list of the model card of UCLA-AGI/Gemma-2-9B-It-SPPO-Iter3, in its own names.
 CARD = {
@@ -53,7 +54,7 @@ def test_a_recipe_bears_its_name(name):
     assert load_config(name).recipe == name
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, "gemma-2-27b-it"])
+@pytest.mark.parametrize("name", [*PUBLISHED, *LORA, "gemma-2-27b-it"])
 def test_every_number_has_its_source_beside_it(name):
     """In the sections that make the result: each line with a value says paper, release, card, here, or where it is from."""
     section = ""

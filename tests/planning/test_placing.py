@@ -49,6 +49,20 @@ def test_numbers_are_never_changed_but_named() -> None:
         place(written(), Machines(16, 1, 24, 48), PROMPTS)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "gib"),
+    [
+        ("gemma-2-9b-it-lora", 24.0),
+        ("gemma-2-9b-it-lora", 48.0),
+        ("llama-3-8b-instruct-lora", 22.5),  # what an A10G or L4 of 24 GB has
+        ("qwen3-8b-lora", 22.5),
+    ],
+)
+def test_the_recipes_of_adapters_fit_one_gpu(recipe: str, gib: float) -> None:
+    placed = place(load_config(recipe), Machines(8, 1, gib, 2 * gib), PROMPTS)
+    assert placed.takes_turns and placed.training.workers == placed.generation.tensor_parallel == 1
+
+
 def test_without_gpus_roles_run_side_by_side_on_cpus() -> None:
     placed = place(written(batch_size=4, cpus=0.5), Machines(cpus=4), PROMPTS)
     assert (placed.placement, placed.training.workers) == ("disaggregated", 4)  # 4 x 0.5 beside two engines of 1
