@@ -28,6 +28,7 @@ from sppo_ray.web.address import find_address
 # Command -> module whose `main` it is, and what it does.
 JOBS = {
     "run": ("jobs.sppo", "run self-play, or continue a run"),
+    "init": ("jobs.init", "write a recipe for your model, prompts and judge that fits this machine or cluster"),
     "check": ("jobs.check", "read and check prompts, models and settings, and start nothing"),
     "show": ("jobs.show", "print the resolved recipe, and start nothing"),
     "plan": ("jobs.plan", "print the memory, time and cost of a run, without a GPU"),

@@ -6,7 +6,7 @@ that names the key and the remedy.
 
 from sppo_ray.config.judge import JudgeSettings
 from sppo_ray.config.reading import load_config, recipe_names, validated
-from sppo_ray.config.reference import reference
+from sppo_ray.config.reference import keys, reference
 from sppo_ray.config.resume import changes
 from sppo_ray.config.show import resolved
 from sppo_ray.config.training import TrainingSettings
@@ -27,6 +27,7 @@ __all__ = [
     "PromptSource",
     "TrainingSettings",
     "changes",
+    "keys",
     "load_config",
     "recipe_names",
     "reference",

@@ -1,7 +1,8 @@
 """Everything that is checked and prepared before an engine starts, for a run and for an evaluation.
 
 In: the configuration. Out: encoded prompts, the base model as a snapshot; or a `UserError` with the remedy.
-`node` is what each node checks of itself, `evaluation` prepares models that are asked outside a run.
+`node` is what each node checks of itself, `evaluation` prepares models that are asked outside a run, `new_recipe` writes
+a recipe.
 """
 
 from sppo_ray.preparation.run import (
@@ -21,6 +22,7 @@ __all__ = [
     "about",
     "check_cluster",
     "evaluation",
+    "new_recipe",
     "node",
     "prepare",
     "resolve_judges",
