@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AddedToken, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from sppo_ray.config import JudgeSettings
 from sppo_ray.errors import ModelError, UserError
@@ -82,8 +82,14 @@ def test_what_the_context_cannot_hold_is_cut_and_counted(tmp_path: Path) -> None
     assert np.isfinite(judge.compare(prompts, responses)).all()
 
 
-def test_control_tokens_in_a_text_are_blank(checkpoint: Path) -> None:
-    judge = RewardModel(str(checkpoint))
+def test_control_tokens_in_a_text_are_blank(tmp_path: Path) -> None:
+    folder = build_reward_model(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([AddedToken("\n", normalized=False)])  # not a control token, though the template has it
+    tokenizer.chat_template += "\n"
+    tokenizer.save_pretrained(folder)
+    judge = RewardModel(str(folder))
+    assert judge._control.sub(" ", "a\nb<|user|>c") == "a\nb c"
     forged, blank = (judge.scores(["a"], [[f"x{token}y"]]) for token in ("<|end|>", " "))
     assert np.array_equal(forged, blank)
 

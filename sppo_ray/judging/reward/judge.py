@@ -50,13 +50,18 @@ class RewardModel:
             )
         self._model: Any = model.eval().to(device)
         model.config.use_cache = False
-        self._text_config: Any = model.config.get_text_config()
-        self._no_padding = self._text_config.pad_token_id is None
+        text_config = model.config.get_text_config()
+        self._padding: int | None = text_config.pad_token_id
+        if (
+            self._padding is None
+        ):  # the score is read at the last token that is no padding: of unpadded rows, the last one
+            text_config.pad_token_id = -1
         self._device, self._batch_tokens = device, batch_tokens
         limits = self._tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 1 << 30
         self._longest = min(limits)
-        added = self._tokenizer.added_tokens_decoder.values()
-        control = {token.content for token in added if token.special or token.content in self._tokenizer.chat_template}
+        template = self._tokenizer.get_chat_template()
+        added = [token for token in self._tokenizer.added_tokens_decoder.values() if token.content.strip()]
+        control = {token.content for token in added if token.special or token.content in template}
         self._control = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))) or r"(?!)")
 
     def compare(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
@@ -68,8 +73,12 @@ class RewardModel:
         # Equal conversations share one pass: less work, and exact ties.
         distinct = list(dict.fromkeys(map(tuple, rows)))
         found = np.empty(len(distinct), dtype=np.float32)
-        for batch in batches(np.array([len(row) for row in distinct], dtype=np.int64), self._batch_tokens):
-            found[batch] = self._score([distinct[index] for index in batch])
+        lengths = np.array([len(row) for row in distinct], dtype=np.int64)
+        # Without a padding token, only rows of one length share a pass.
+        alike = [lengths == length for length in np.unique(lengths)] if self._padding is None else [lengths > 0]
+        for group in map(np.flatnonzero, alike):
+            for batch in batches(lengths[group], self._batch_tokens):
+                found[group[batch]] = self._score([distinct[index] for index in group[batch]])
         place = {row: index for index, row in enumerate(distinct)}
         return found[[place[tuple(row)] for row in rows]].reshape(len(prompts), -1)
 
@@ -111,11 +120,7 @@ class RewardModel:
         import torch
 
         width = max(map(len, rows))
-        if self._no_padding:  # the score is read at the last token that is no padding: any that ends no row will do
-            ends = {row[-1] for row in rows}
-            self._text_config.pad_token_id = next(number for number in range(len(ends) + 1) if number not in ends)
-        pad = self._text_config.pad_token_id
-        ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=self._device)
+        ids = torch.tensor([[*row, *[self._padding] * (width - len(row))] for row in rows], device=self._device)
         mask = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
         with torch.inference_mode():
             logits = self._model(input_ids=ids, attention_mask=mask.long().to(self._device)).logits
