@@ -26,6 +26,8 @@ HOST_SHARE = 2  # host memory of cloud machines to the memory of their GPUs: 1.8
 DEVICES = [
     Device("A10G", 24, 70, 0.600, 0.016),
     Device("L4", 24, 121, 0.300, 0.016),
+    Device("RTX-3090", 24, 71, 0.936, 0.016),
+    Device("RTX-4090", 24, 165, 1.008, 0.016),
     Device("A100-40GB", 40, 312, 1.555, 0.300),
     Device("L40S", 48, 362, 0.864, 0.032),
     Device("A100-80GB", 80, 312, 2.039, 0.300),
