@@ -56,6 +56,12 @@ class FakeGenerator:
         self._sampled += sum(len(ids) for row in rows for ids in row.token_ids)
         return rows
 
+    def logprobs(self, sequences: list[tuple[list[int], int]], snapshot: str) -> list[list[float]]:
+        if snapshot != self._snapshot.name:
+            raise SnapshotMismatch(f"the generator holds {self._snapshot.name}, the work asks for {snapshot}")
+        time.sleep(self._seconds)
+        return [[-1.0 - number / 50 for number in token_ids[start:]] for token_ids, start in sequences]
+
     def progress(self) -> Progress:
         return Progress(self._sampled, self._sampling)
 

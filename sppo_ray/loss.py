@@ -1,6 +1,7 @@
 """The objectives: SPPO (arXiv 2405.00675) and its family, on the pair (chosen, rejected), in the papers' symbols.
 
-In: log-ratios a(y) = log pi(y|x) - log pi_t(y|x), summed over response tokens, in nats. Out: one loss per pair.
+In: log-ratios a(y) = log pi(y|x) - sum_k lambda_k log pi_k(y|x) to the anchors pi_k (SPPO: pi_t alone), summed over response
+tokens, in nats. Out: one loss per pair.
 `eta` is the scale of the target everywhere. Losses are registered by name; one from outside is `package.module:function`.
 """
 

@@ -67,6 +67,16 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Anchored:
+    """log pi_k of each token of a prompt's chosen and rejected responses under another anchor, the snapshot, in nats."""
+
+    prompt_id: str
+    chosen: list[float]
+    rejected: list[float]
+    snapshot: str
+
+
+@dataclass(frozen=True)
 class SetAside:
     """A prompt that every engine failed on, or whose responses cannot be compared. stage: "generate" or "judge"."""
 
@@ -77,11 +87,15 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Response:
-    """One trained response: its tokens, the reference log-probability of each, and the win rate that its loss regresses it to."""
+    """One trained response: its tokens, the reference log-probability of each, and the win rate that its loss regresses it to.
+
+    anchor_gap: sum over anchors k of lambda_k (log pi_k - log pi_t) of the response, in nats.
+    """
 
     token_ids: list[int]
     reference_logprobs: list[float]
     win_rate: float
+    anchor_gap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -209,7 +223,9 @@ class StepNumbers:
 
 IDS = pa.list_(pa.int32())
 LOGPROBS = pa.list_(pa.float32())
-RESPONSE = pa.struct([("token_ids", IDS), ("reference_logprobs", LOGPROBS), ("win_rate", pa.float32())])
+RESPONSE = pa.struct(
+    [("token_ids", IDS), ("reference_logprobs", LOGPROBS), ("win_rate", pa.float32()), ("anchor_gap", pa.float32())]
+)
 
 SCHEMAS: dict[type, pa.Schema] = {
     Prompt: pa.schema([("prompt_id", pa.string()), ("text", pa.string()), ("token_ids", IDS)]),
@@ -238,6 +254,9 @@ SCHEMAS: dict[type, pa.Schema] = {
             ("truncated", pa.float32()),
         ]
     ),
+    Anchored: pa.schema(
+        [("prompt_id", pa.string()), ("chosen", LOGPROBS), ("rejected", LOGPROBS), ("snapshot", pa.string())]
+    ),
     Pair: pa.schema(
         [
             ("prompt_id", pa.string()),
@@ -249,7 +268,7 @@ SCHEMAS: dict[type, pa.Schema] = {
     ),
 }
 
-Record = TypeVar("Record", Prompt, Candidates, Judged, Pair)
+Record = TypeVar("Record", Prompt, Candidates, Judged, Anchored, Pair)
 
 
 def to_table(records: list[Record], kind: type[Record]) -> pa.Table:

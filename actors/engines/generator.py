@@ -13,8 +13,9 @@ from ray.util.metrics import Counter
 
 from actors.cluster.placement import role_options
 from actors.engines.engine import EngineActor
-from sppo_ray.config import MOST_CHATS, Config
-from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
+from sppo_ray.config import MOST_CHATS, Config, TrainingSettings
+from sppo_ray.judging import trained
+from sppo_ray.records import Anchored, Candidates, ChatRequest, Judged, Progress, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder import Ledger, local
 
 if TYPE_CHECKING:
@@ -41,6 +42,25 @@ class GeneratorActor(EngineActor):
         sampled = sum(len(ids) for row in rows for ids in row.token_ids)
         self._sampled.inc(sampled, {"run": self._ledger.root.name, "member": self._name})
         return sampled
+
+    def anchor(self, candidates: Path, judged: Path, path: Path, training: TrainingSettings, snapshot: str) -> None:
+        """Write the log-probabilities of a block's trained responses under the snapshot of that name to the ledger under path."""
+        rows = {row.prompt_id: row for row in self._ledger.read(Candidates, candidates)}
+        judgements = [row for row in self._ledger.read(Judged, judged) if trained(row, training)]
+        sequences = [
+            (
+                rows[row.prompt_id].prompt_token_ids + rows[row.prompt_id].token_ids[index],
+                len(rows[row.prompt_id].prompt_token_ids),
+            )
+            for row in judgements
+            for index in (row.chosen, row.rejected)
+        ]
+        found = self._engine.logprobs(sequences, snapshot)
+        anchored = [
+            Anchored(row.prompt_id, chosen, rejected, snapshot)
+            for row, chosen, rejected in zip(judgements, found[::2], found[1::2], strict=True)
+        ]
+        self._ledger.write(anchored, Anchored, path)
 
     # In threads of their own: neither people nor the status wait for the blocks of the run.
 

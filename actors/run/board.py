@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from actors.run.scoring import EnginePools, score
-from sppo_ray.records import SetAside, StepNumbers
+from sppo_ray.records import SetAside, Snapshot, StepNumbers
 from sppo_ray.reporting import RunStatus, TokenCount, new_stages
 
 
@@ -19,6 +19,7 @@ class Board:
     def __init__(self, iterations: int = 1) -> None:
         self._status = RunStatus(iterations=iterations)
         self._done: set[tuple[str, int, int]] = set()  # blocks: stage, iteration, number
+        self._anchored: set[tuple[int, int, int]] = set()  # blocks: iteration, anchor, number
         self._granted = 0  # the last optimizer step of the open iteration that a train worker may take
         self._trainer_starts: Counter[int] = Counter()  # by iteration
         self._saving = False  # the trainer is writing a checkpoint or publishing
@@ -31,10 +32,10 @@ class Board:
     async def status(self) -> RunStatus:
         return self._status
 
-    async def begin(self, iteration: int, prompts: int, epochs: int = 1) -> None:
-        """Open an iteration to scoring and trainer."""
+    async def begin(self, iteration: int, prompts: int, epochs: int = 1, anchors: int = 0) -> None:
+        """Open an iteration to scoring and trainer. anchors: besides the current policy."""
         self._granted, self._advance = 0, {}
-        self._status.stages = new_stages(prompts, epochs)
+        self._status.stages = new_stages(prompts, epochs, anchors)
         self._status.step, self._status.set_aside = None, 0
         self._status.trainer_restarts = max(0, self._trainer_starts[iteration] - 1)
         self._status.iteration = iteration
@@ -75,9 +76,10 @@ class Board:
             stage.under_way = min(self._tokens.under_way(pool), stage.total - stage.done)
 
     def _begin_training(self) -> None:
-        """Training can begin once a trainer is there and a block is judged."""
-        if self._trainer_starts[self._status.iteration] and self._status.stages["judge"].done:
-            self._status.stages["train"].begin()
+        """Training can begin once a trainer is there and a block is scored."""
+        stages = self._status.stages
+        if self._trainer_starts[self._status.iteration] and stages["anchor" if "anchor" in stages else "judge"].done:
+            stages["train"].begin()
 
     async def set_aside(self, iteration: int, prompts: list[SetAside]) -> None:
         """Prompts of an iteration that failed on every engine, or whose responses cannot be compared."""
@@ -86,6 +88,28 @@ class Board:
     async def judged(self, iteration: int, *blocks: int) -> None:
         """Return when these blocks are judged."""
         await self._until(lambda: all(("judge", iteration, block) in self._done for block in blocks))
+
+    async def anchored(self, iteration: int, anchor: int, block: int, prompts: int, kept: bool = False) -> None:
+        """The trained responses of a block have their log-probabilities under an anchor, the snapshot of that number."""
+        if (iteration, anchor, block) not in self._anchored:
+            self._anchored.add((iteration, anchor, block))
+            stage = self._status.stages["anchor"]
+            stage.add(prompts, kept)
+            if stage.done == stage.total:
+                self._status.phase = "training"
+            self._begin_training()
+            await self._tell()
+
+    def anchoring(self, snapshot: Snapshot) -> None:
+        """The generators are to load an anchor."""
+        self._status.phase = f"anchoring at {snapshot.name}"
+        self._status.stages["anchor"].begin()
+
+    async def scored(self, iteration: int, anchors: list[int], blocks: list[int]) -> None:
+        """Return when these blocks are judged, and have the log-probabilities under these anchors."""
+        await self.judged(iteration, *blocks)
+        wanted = {(iteration, anchor, block) for anchor in anchors for block in blocks}
+        await self._until(lambda: wanted <= self._anchored)
 
     async def training(self, iteration: int, pairs: int | None = None) -> None:
         """A trainer has started, or started again, on an iteration. pairs: that it will train, over all epochs."""

@@ -13,6 +13,7 @@ import ray
 
 from actors.cluster.placement import here
 from actors.engines import PoolState
+from actors.run.anchoring import anchor
 from actors.run.board import Board
 from actors.run.desired import read_desired, write_desired
 from actors.run.evaluation import compare_held_out, sample_held_out
@@ -98,7 +99,9 @@ class Coordinator(Board):
     ) -> Snapshot:
         started = time.time()
         self._steps_before = sum(report["steps"] for report in self._ledger.reports())
-        await self.begin(iteration, len(self._ledger.prompts(iteration)), self._config.training.epochs)
+        training = self._config.training
+        others = len(training.other_anchors(iteration))
+        await self.begin(iteration, len(self._ledger.prompts(iteration)), training.epochs, others)
         self._status.set_aside = len(self._ledger.set_aside(iteration))
         snapshot = published or await self._score_and_train(pools, iteration, reference)
         self._status.phase = "loading the new policy"
@@ -119,7 +122,9 @@ class Coordinator(Board):
             self._steps_before + report["steps"], {f"held_out/{name}": report[name] for name in EVALUATED}
         )
         self._status.warnings = run_warnings(await asyncio.to_thread(write_run_report, self._ledger))
-        await asyncio.to_thread(self._ledger.prune, self._config.storage.keep_snapshots, snapshot)
+        await asyncio.to_thread(
+            self._ledger.prune, self._config.storage.keep_snapshots, snapshot, training.other_anchors(iteration + 1)
+        )
         return snapshot
 
     async def _score_and_train(self, pools: EnginePools, iteration: int, reference: Snapshot) -> Snapshot:
@@ -128,6 +133,7 @@ class Coordinator(Board):
         self._status.phase = "sampling, judging" if colocated else "sampling, judging, training"
         await self.turn("generators")
         await self.score(pools, iteration, reference.name)
+        await anchor(pools, iteration, self._base, self._open, self)
         self._idle = True
         if colocated:
             self._asleep = set(self._pools)

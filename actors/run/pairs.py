@@ -15,7 +15,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from actors.cluster.placement import here
 from sppo_ray.config import Config
 from sppo_ray.judging import filler, pair, trained
-from sppo_ray.records import Judged, Pair, to_table
+from sppo_ray.records import Anchored, Judged, Pair, to_table
 from sppo_ray.run_folder import Ledger
 from sppo_ray.training.schedule import steps_per_epoch
 
@@ -42,16 +42,26 @@ class Pairs:
             yield to_table([], Pair)
             return
         rows: list[Pair] = []
+        others = self._config.training.other_anchors(self._iteration)
         for block, names in groupby(self._names[number * self._size :][: self._size], self._blocks.__getitem__):
-            await self._coordinator.judged.remote(self._iteration, block)
+            await self._coordinator.scored.remote(self._iteration, others, [block])
             pairs = self._pairs(block)
             rows += [pairs.get(name) or filler() for name in names]
         yield to_table(rows + [filler()] * (self._size - len(rows)), Pair)
 
     def _read(self, block: int) -> dict[str, Pair]:
         candidates = {row.prompt_id: row for row in self._ledger.candidates(self._iteration, block)}
-        judged = self._ledger.judged(self._iteration, block)
-        return {row.prompt_id: pair(candidates[row.prompt_id], row, self._config) for row in judged}
+        judged = [row for row in self._ledger.judged(self._iteration, block) if trained(row, self._config.training)]
+        *others, _ = self._config.training.anchored(self._iteration).items()
+        read = [
+            (weight, self._ledger.read(Anchored, self._ledger.anchored(self._iteration, block, n)))
+            for n, weight in others
+        ]
+        anchors = [[(weight, rows[place]) for weight, rows in read] for place in range(len(judged))]
+        return {
+            row.prompt_id: pair(candidates[row.prompt_id], row, self._config, anchor)
+            for row, anchor in zip(judged, anchors, strict=True)
+        }
 
     @cached_property
     def _names(self) -> list[str]:

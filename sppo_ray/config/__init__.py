@@ -8,8 +8,8 @@ from sppo_ray.config.judge import JudgeSettings
 from sppo_ray.config.reading import load_config, recipe_names, validated
 from sppo_ray.config.reference import keys, reference
 from sppo_ray.config.resume import changes
-from sppo_ray.config.show import resolved
-from sppo_ray.config.training import TrainingSettings
+from sppo_ray.config.show import anchors, resolved
+from sppo_ray.config.training import Anchors, TrainingSettings
 from sppo_ray.config.tree import (
     MOST_CHATS,
     Config,
@@ -20,12 +20,14 @@ from sppo_ray.config.tree import (
 
 __all__ = [
     "MOST_CHATS",
+    "Anchors",
     "Config",
     "JudgeSettings",
     "PolicySettings",
     "PoolSettings",
     "PromptSource",
     "TrainingSettings",
+    "anchors",
     "changes",
     "keys",
     "load_config",

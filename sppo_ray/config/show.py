@@ -68,10 +68,19 @@ def _judging(config: Config) -> list[Row]:
     ]
 
 
+def anchors(config: Config) -> str:
+    """The anchors of the log-ratios, for people."""
+    training = config.training
+    weights = [f"{name} {weight:.3g}" for name, weight in training.anchors.model_dump().items() if weight]
+    moved = [f"base moved every {training.base_every} iterations"] if training.base_every else []
+    return ", ".join(weights + moved)
+
+
 def _training(config: Config) -> list[Row]:
     training, policy = config.training, config.policy
     return [
         ("loss", training.loss),
+        ("anchors", anchors(config)),
         ("learning_rate", f"{training.learning_rate:g}"),
         ("eta", f"{training.eta:g}"),
         ("per_device_train_batch_size", str(training.micro_batch_size)),

@@ -5,7 +5,7 @@ In: the section `training` of a configuration. Out: a frozen `TrainingSettings`.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sppo_ray.config.values import (
     FREE,
@@ -35,6 +35,26 @@ class Adapter(Section):
     """Names of the linear maps that get an adapter, such as q_proj; `all-linear` for all but the output matrix."""
 
 
+class Anchors(Section):
+    """The policies whose log-probabilities the log-ratios are taken against, by weight; the weights add up to 1."""
+
+    current: Share = 1.0
+    """The policy that the iteration starts with and samples from."""
+    previous: Share = 0.0
+    """The policy that the iteration before started with; in the first iteration the current one."""
+    base: Share = 0.0
+    """The base model, or where `training.base_every` has moved it."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Anchors":
+        total = self.current + self.previous + self.base
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"the weights of training.anchors add up to {total:g}: set all three, such as {{current: 0.75, base: 0.25}}"
+            )
+        return self
+
+
 class TrainingSettings(Section):
     """The regression of the policy's log-ratios to the win rates."""
 
@@ -44,6 +64,9 @@ class TrainingSettings(Section):
     """Leave out pairs whose win rates differ by less; 0 keeps all, as published. Above 0 an iteration trains once all of it is judged."""
     eta: PositiveFloat = 1000.0
     """Scale of the targets: eta (win rate - 1/2), in nats."""
+    anchors: Anchors = Anchors()
+    base_every: Positive | None = None
+    """Iterations after which the base of the anchors moves to the current policy, again and again; never if not set."""
     optimizer: str = "rmsprop"
     """`rmsprop` (the release's), `adamw`, or `package.module:name` of an `OptimizerKind`."""
     betas: Annotated[list[Beta], Field(min_length=2, max_length=2)] = [0.9, 0.999]
@@ -87,6 +110,23 @@ class TrainingSettings(Section):
     """GPUs per worker; a fraction shares a GPU with an engine."""
     labels: Annotated[Labels, FREE] = {}
     """Labels of the nodes that workers may run on, as Ray's label selectors write them."""
+
+    def anchored(self, iteration: int) -> dict[int, float]:
+        """The snapshots that anchor an iteration and their weights, by number (0: the base model).
+
+        The last one, `iteration - 1`, is the current policy. Anchors that are the same snapshot are one.
+        """
+        current = iteration - 1
+        base = current - current % self.base_every if self.base_every else 0
+        found: dict[int, float] = {}
+        for number, weight in ((base, self.anchors.base), (max(0, current - 1), self.anchors.previous)):
+            found[number] = found.get(number, 0.0) + weight
+        others = {number: weight for number, weight in sorted(found.items()) if weight and number != current}
+        return others | {current: 1.0 - sum(others.values())}
+
+    def other_anchors(self, iteration: int) -> list[int]:
+        """The snapshots besides the current policy that anchor an iteration, oldest first."""
+        return list(self.anchored(iteration))[:-1]
 
     @field_validator("loss")
     @classmethod

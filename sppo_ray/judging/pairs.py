@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sppo_ray.config import Config, JudgeSettings, TrainingSettings
 from sppo_ray.loss import find_loss
 from sppo_ray.preference import preference_probabilities, select_pair, win_rates
-from sppo_ray.records import Candidates, Judged, Pair, Response, SetAside
+from sppo_ray.records import Anchored, Candidates, Judged, Pair, Response, SetAside
 
 NOT_NUMBERS = (
     "the judge's comparisons or the sampler's log-probabilities of {} of its {} responses are not finite numbers"
@@ -61,8 +61,13 @@ def trained(judged: Judged, training: TrainingSettings) -> bool:
     return judged.win_rates[judged.chosen] - judged.win_rates[judged.rejected] >= training.min_margin
 
 
-def pair(candidates: Candidates, judged: Judged, config: Config) -> Pair:
-    """The chosen and rejected responses as sampled, with the win rates that the loss uses: targets of a pointwise loss, else w."""
+def pair(
+    candidates: Candidates, judged: Judged, config: Config, anchors: Sequence[tuple[float, Anchored]] = ()
+) -> Pair:
+    """The chosen and rejected responses as sampled, with the win rates that the loss uses: targets of a pointwise loss, else w.
+
+    anchors: log-probabilities under the anchors besides the current policy, with their weights.
+    """
     chosen, rejected = judged.chosen, judged.rejected
     preference = preference_probabilities(judged.comparisons, config.judge.estimator, config.judge.temperature)
     rates = judged.win_rates[chosen], judged.win_rates[rejected]
@@ -78,7 +83,16 @@ def pair(candidates: Candidates, judged: Judged, config: Config) -> Pair:
         max_length=config.policy.max_length,
         max_prompt_length=config.policy.max_prompt_length,
     )
+    first, second = (
+        replace(response, anchor_gap=sum(weight * _gap(getattr(anchor, name), response) for weight, anchor in anchors))
+        for name, response in (("chosen", first), ("rejected", second))
+    )
     return Pair(candidates.prompt_id, prompt, first, second)
+
+
+def _gap(logprobs: list[float], response: Response) -> float:
+    """log pi_k - log pi_t of a response, which may have been cut, in nats."""
+    return sum(logprobs[: len(response.token_ids)]) - sum(response.reference_logprobs)
 
 
 def filler() -> Pair:

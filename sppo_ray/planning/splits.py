@@ -20,6 +20,9 @@ SHARES = {"generators": 0.95, "rankers": 0.95, "training": 0.05}
 SINGLE_SHARES = {"generators": 0.55, "rankers": 0.4, "training": 0.05}  # one GPU for all
 
 
+FORWARD = 3  # times as fast as forward and backward together
+
+
 @dataclass(frozen=True)
 class Split:
     """Processes per role. devices: in total; rankers: use none of them if `judge_gpus` is false.
@@ -60,6 +63,7 @@ class Seconds:
 
     generate: float
     judge: float
+    anchor: float
     train: float
     start_trainers: float
     advance: float
@@ -79,6 +83,9 @@ def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, sp
     # Engines that slept read all weights again, others only what was trained; a single device's wake once more to sample.
     advance = written + (read if split.colocated else written) + (read if split.single else 0.0)
     evaluate = work.held_out_tokens / (rates.generate * split.generators)
+    # Generators load each other anchor, and the current policy never again; a forward pass is a third of a training step.
+    anchor = work.anchored_tokens / (FORWARD * rates.train * split.generators)
+    anchor += len(config.training.other_anchors(config.iterations)) * written
     # A block is sampled, then judged, then trained on.
     scored = max(generate + judged, judge + sampled)
     if split.single:
@@ -86,8 +93,10 @@ def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, sp
     elif split.colocated:
         total = scored + TRAINER_START + train
     else:
-        total = max(scored, sampled + judged + train, TRAINER_START + train)
-    return Seconds(generate, judge, train, TRAINER_START, advance, evaluate, total + advance + evaluate)
+        waits = anchor > 0 or config.training.min_margin > 0  # for all of the iteration to be scored
+        total = scored + train if waits else max(scored, sampled + judged + train, TRAINER_START + train)
+    total += anchor
+    return Seconds(generate, judge, anchor, train, TRAINER_START, advance, evaluate, total + advance + evaluate)
 
 
 def run_seconds(config: Config, shape: Shape, work: Work, seconds: Seconds) -> float:

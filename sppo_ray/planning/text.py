@@ -12,8 +12,13 @@ from sppo_ray.planning.budget import Budget, Plan
 from sppo_ray.planning.memory import GIB
 from sppo_ray.reporting.charts import Series, line_chart
 
-COLORS = ["#2471a3", "#c0392b", "#1e8449", "#b9770e", "#6c3483"]
-STAGES = ("generate", "judge", "train", "advance", "total")
+COLORS = ["#2471a3", "#c0392b", "#1e8449", "#b9770e", "#6c3483", "#117a65"]
+STAGES = ("generate", "judge", "anchor", "train", "advance", "total")
+
+
+def _stages(budget: Budget) -> list[str]:
+    """The stages that take time: without other anchors there is none of those."""
+    return [stage for stage in STAGES if getattr(budget.seconds, stage)]
 
 
 def lines(plan: Plan) -> list[str]:
@@ -35,7 +40,7 @@ def lines(plan: Plan) -> list[str]:
         f"{work.trained_tokens:,} tokens trained in {work.steps} steps",
         f"throughput per engine ({rates.source}): {rates.generate:,.0f} tokens/s sampled, {rates.judge:,.0f} judged, "
         f"{rates.train:,.0f} trained",
-        ", ".join(f"{stage} {getattr(best.seconds, stage) / 60:.0f}" for stage in STAGES) + " min per iteration",
+        ", ".join(f"{stage} {getattr(best.seconds, stage) / 60:.0f}" for stage in _stages(best)) + " min per iteration",
         f"settings of the best: {' '.join(best.overrides)}",
         *(f"changes the recipe's numbers: {words}" for words in best.numbers),
         f"the run: {hours(best.run_seconds)}, {best.gpu_hours:,.0f} GPU-hours"
@@ -126,7 +131,7 @@ def sweep_svg(budgets: list[Budget]) -> str:
     """Minutes per iteration and stage against the number of devices."""
     series = [
         Series(stage, [(budget.split.devices, getattr(budget.seconds, stage) / 60) for budget in budgets])
-        for stage in STAGES
+        for stage in _stages(budgets[0])
     ]
     title = f"{budgets[0].config.recipe}, {budgets[0].device.name}: minutes per iteration"
     chart = line_chart(title, "GPUs", series, x_values=[budget.split.devices for budget in budgets])

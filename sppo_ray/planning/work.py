@@ -37,6 +37,7 @@ class Work:
     generated_tokens: int
     judged_tokens: int
     trained_tokens: int
+    anchored_tokens: int
     steps: int
     blocks: int
 
@@ -57,6 +58,7 @@ def work(config: Config) -> Work:
     shown = judge.tokens * (comparisons if judge.each == "comparison" else prompts * candidates)
     trained = min(policy.max_length, prompt + response)
     epochs = config.training.epochs
+    others = len(config.training.other_anchors(config.iterations))  # of the last iteration, which has most
     return Work(
         prompts=prompts,
         held_out=(165 if in_playground else config.evaluation.held_out) * config.evaluation.responses,
@@ -66,6 +68,7 @@ def work(config: Config) -> Work:
         generated_tokens=prompts * candidates * response,
         judged_tokens=round(shown),
         trained_tokens=2 * prompts * trained * epochs,
+        anchored_tokens=2 * prompts * (prompt + response) * others,
         steps=-(-prompts // config.training.batch_size) * epochs,
         blocks=-(-prompts // config.block),
     )

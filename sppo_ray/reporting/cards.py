@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sppo_ray.config import Config, JudgeSettings
+from sppo_ray.config import Config, JudgeSettings, anchors
 from sppo_ray.judging import judge_kind
 from sppo_ray.run_folder import Ledger, files
 from sppo_ray.training.optimizer import describe
@@ -71,6 +71,7 @@ def hyperparameters(config: Config) -> list[tuple[str, str]]:
         ("learning_rate", f"{training.learning_rate:g}"),
         ("eta", f"{training.eta:g}"),
         ("loss", training.loss),
+        ("anchors", anchors(config)),
         ("total_train_batch_size", f"{training.batch_size} pairs"),
         ("per_device_train_batch_size", str(min(training.micro_batch_size, share))),
         ("distributed_type", f"DeepSpeed ZeRO-3, {training.workers} devices"),

@@ -175,10 +175,14 @@ class RunStatus:
         return self.step["loss"] if self.step else None
 
 
-def new_stages(prompts: int, epochs: int = 1) -> dict[str, Stage]:
-    """The three stages of an iteration with that many prompts, each of which gives one pair an epoch."""
+def new_stages(prompts: int, epochs: int = 1, anchors: int = 0) -> dict[str, Stage]:
+    """The stages of an iteration with that many prompts, each of which gives one pair an epoch.
+
+    anchors: besides the current policy, each of which scores the pair of every prompt.
+    """
     return {
         "generate": Stage("sampling", "prompts", prompts),
         "judge": Stage("judging", "prompts", prompts),
+        **({"anchor": Stage("anchoring", "prompts", anchors * prompts)} if anchors else {}),
         "train": Stage("training", "pairs", prompts * epochs),
     }

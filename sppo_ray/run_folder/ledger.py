@@ -5,7 +5,7 @@ In: blocks of records, reports. Out: the same, verified by digest; a damaged fil
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 
 from sppo_ray.config import Config, changes, validated
 from sppo_ray.errors import ConfigError, DamagedFile, RunFolderError
-from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside, Snapshot
+from sppo_ray.records import Anchored, Candidates, Judged, Prompt, Record, SetAside, Snapshot
 from sppo_ray.run_folder import blocks, files
 from sppo_ray.run_folder.lock import hold
 from sppo_ray.run_folder.snapshots import MANIFEST, read_snapshot, verify, withdraw
@@ -23,7 +23,7 @@ from sppo_ray.run_folder.storage import remote
 
 log = logging.getLogger(__name__)
 
-CANDIDATES, JUDGED = "candidates", "judged"  # of the training prompts
+CANDIDATES, JUDGED, ANCHORED = "candidates", "judged", "anchored"  # of the training prompts
 HELD_OUT = "evaluation"  # the folder of an iteration's responses to the held-out prompts
 
 
@@ -49,10 +49,10 @@ class Ledger:
         """Write a block. A whole one that is there stays: what came after it was computed from it."""
         if self.has(path):
             return
-        judged = path.parent.parent / JUDGED / path.name
-        if path.parent.name == CANDIDATES and judged.exists():
-            log.warning("%s judges candidates that are lost: set aside, computed again", judged)
-            files.set_aside(judged)
+        later = {CANDIDATES: [JUDGED, f"{ANCHORED}-*"], JUDGED: [f"{ANCHORED}-*"]}.get(path.parent.name, [])
+        for stale in [block for name in later for block in path.parent.parent.glob(f"{name}/{path.name}")]:
+            log.warning("%s was computed from a block that is lost: set aside, computed again", stale)
+            files.set_aside(stale)
         files.write_bytes(path, blocks.to_bytes(records, kind))
 
     def read(self, kind: type[Record], path: Path) -> list[Record]:
@@ -70,6 +70,10 @@ class Ledger:
             files.set_aside(path)
             return False
         return True
+
+    def anchored(self, iteration: int, block: int, anchor: int) -> Path:
+        """Where a block of `Anchored` is: of the trained responses under the snapshot of that number."""
+        return self.block(Anchored, iteration, block, f"{ANCHORED}-iter-{anchor}")
 
     def candidates(self, iteration: int, block: int) -> list[Candidates]:
         return self.read(Candidates, self.block(Candidates, iteration, block))
@@ -185,11 +189,11 @@ class Ledger:
             return None
         return snapshot
 
-    def prune(self, keep: int | None, in_use: Snapshot) -> None:
-        """Remove all published policies but the last `keep` (None: all stay) and the one in use."""
+    def prune(self, keep: int | None, in_use: Snapshot, anchors: Sequence[int] = ()) -> None:
+        """Remove all published policies but the last `keep` (None: all stay), the one in use and the anchors."""
         published = [t for t in range(in_use.iteration, 0, -1) if self.snapshot(t)]
         for iteration in published[keep:] if keep else []:
-            if iteration != in_use.iteration:
+            if iteration != in_use.iteration and iteration not in anchors:
                 withdraw(self._policy(iteration))
 
     def report(self, iteration: int) -> dict[str, Any] | None:

@@ -19,6 +19,12 @@ class Generator(Protocol):
     def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
         """Sample from the snapshot of that name; raises `SnapshotMismatch` if it holds another."""
 
+    def logprobs(self, sequences: list[tuple[list[int], int]], snapshot: str) -> list[list[float]]:
+        """log pi of each token of sequences (token ids, index of the first token asked for) under the snapshot of that name.
+
+        Raw, in nats, as `Candidates.logprobs`. Raises `SnapshotMismatch` if the engine holds another snapshot.
+        """
+
     def chat(self, ask: ChatRequest, name: str) -> Iterator[list[TokenDelta]]:
         """Answer a person, ahead of the run's requests: the tokens as they are sampled, those of one step together."""
 

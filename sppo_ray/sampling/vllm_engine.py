@@ -9,45 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
 from sppo_ray.config import Config
 from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
-from sppo_ray.sampling.deltas import token_delta
 from sppo_ray.sampling.environment import set_environment
+from sppo_ray.sampling.requests import Chat, Request, Scoring
 
 COUNT_SECONDS = 0.5  # between counts of the tokens so far
 PEOPLE, RUN = -1, 0  # priorities of requests: the lower goes first
-
-
-@dataclass
-class _Request:
-    prompt: Prompt
-    candidates: int
-    future: Future[Any]
-
-    def fail(self, error: Exception) -> None:
-        self.future.set_exception(error)
-
-
-@dataclass
-class _Chat:
-    """A person's request. news: pieces of the answer, an error, or None at the end."""
-
-    ask: ChatRequest
-    name: str
-    news: queue.SimpleQueue[list[TokenDelta] | Exception | None]
-
-    def take(self, output: Any, snapshot: str) -> None:
-        self.news.put([token_delta(completion, snapshot, self.ask.logprobs) for completion in output.outputs])
-        if output.finished:
-            self.news.put(None)
-
-    def fail(self, error: Exception) -> None:
-        self.news.put(error)
 
 
 class VLLMGenerator:
@@ -69,11 +41,12 @@ class VLLMGenerator:
         self._hidden = hidden_tokens(self._tokenizer, config.policy.thoughts)
         self._stop_token_ids = stop_token_ids
         self._snapshot = snapshot
+        scoring = bool(config.training.other_anchors(config.iterations))  # what vLLM scores has one more token sampled
         arguments = EngineArgs(
             model=snapshot.uri,
             dtype=config.policy.dtype,
             trust_remote_code=config.policy.trust_remote_code,
-            max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens,
+            max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens + scoring,
             tensor_parallel_size=config.generation.tensor_parallel,
             # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
             distributed_executor_backend="mp" if config.generation.tensor_parallel > 1 else None,
@@ -94,10 +67,10 @@ class VLLMGenerator:
         self._engine = LLMEngine.from_vllm_config(settings, usage, disable_log_stats=True)
         self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
         self._weights = LoadedWeights(self._engine.collective_rpc, snapshot, config.policy.dtype)
-        self._inbox: queue.SimpleQueue[_Request | _Chat | str | tuple[Callable[[], Any], Future[None]]] = (
+        self._inbox: queue.SimpleQueue[Request | Scoring | Chat | str | tuple[Callable[[], Any], Future[None]]] = (
             queue.SimpleQueue()
         )
-        self._waiting: dict[str, _Request | _Chat] = {}
+        self._waiting: dict[str, Request | Scoring | Chat] = {}
         self._count = 0
         self._sampled = 0  # tokens of finished requests of the run
         self._progress, self._counted = Progress(0, 0), 0.0
@@ -110,7 +83,7 @@ class VLLMGenerator:
         return self._snapshot
 
     def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
-        requests = [_Request(prompt, candidates, Future()) for prompt in prompts]
+        requests = [Request(prompt, candidates, Future()) for prompt in prompts]
         for request in requests:
             self._inbox.put(request)
         done = [request.future.result() for request in requests]
@@ -118,8 +91,20 @@ class VLLMGenerator:
             raise SnapshotMismatch(f"the generator holds {self._snapshot.name}, the work asks for {snapshot}")
         return done
 
+    def logprobs(self, sequences: list[tuple[list[int], int]], snapshot: str) -> list[list[float]]:
+        requests = [Scoring(token_ids, start, Future()) for token_ids, start in sequences]
+        for request in requests:
+            self._inbox.put(request)
+        found = [request.future.result() for request in requests]
+        self._check_snapshot(snapshot)
+        return found
+
+    def _check_snapshot(self, name: str) -> None:
+        if self._snapshot.name != name:
+            raise SnapshotMismatch(f"the generator holds {self._snapshot.name}, the work asks for {name}")
+
     def chat(self, ask: ChatRequest, name: str) -> Iterator[list[TokenDelta]]:
-        chat = _Chat(ask, name, queue.SimpleQueue())
+        chat = Chat(ask, name, queue.SimpleQueue())
         self._inbox.put(chat)
         while (news := chat.news.get()) is not None:
             if isinstance(news, Exception):
@@ -164,7 +149,7 @@ class VLLMGenerator:
             # Requests that come after a load wait for it: they are sampled from the loaded policy.
             while load is None and not (self._waiting and self._inbox.empty()):
                 item = self._inbox.get()
-                if isinstance(item, _Request | _Chat):
+                if isinstance(item, Request | Scoring | Chat):
                     self._add(item)
                 elif isinstance(item, str):
                     self._end(item)
@@ -192,8 +177,10 @@ class VLLMGenerator:
             request = self._waiting[output.request_id]
             if output.finished:
                 del self._waiting[output.request_id]
-            if isinstance(request, _Chat):
+            if isinstance(request, Chat):
                 request.take(output, self._snapshot.name)
+            elif isinstance(request, Scoring):
+                request.take(output)
             else:  # FINAL_ONLY: it has no output before it is finished
                 row = self._candidates(request.prompt, output)
                 self._sampled += sum(map(len, row.token_ids))
@@ -204,7 +191,7 @@ class VLLMGenerator:
 
     def _count_tokens(self) -> Progress:
         states: list[Any] = list(self._engine.output_processor.request_states.values())
-        run = [state for state in states if isinstance(self._waiting.get(state.external_req_id), _Request)]
+        run = [state for state in states if isinstance(self._waiting.get(state.external_req_id), Request)]
         tokens = sum(state.detokenizer.num_output_tokens() for state in run)
         for parent in {state.parent_req for state in run if state.parent_req}:  # its responses that have ended
             tokens += sum(len(response.token_ids) for response in parent.output_aggregator if response)
@@ -221,20 +208,21 @@ class VLLMGenerator:
 
     def _end(self, name: str) -> None:
         chat = self._waiting.pop(name, None)
-        if isinstance(chat, _Chat):
+        if isinstance(chat, Chat):
             self._engine.abort_request([name])
             self._progress = self._count_tokens()
             chat.news.put(None)
 
-    def _add(self, request: _Request | _Chat) -> None:
+    def _add(self, request: Request | Scoring | Chat) -> None:
         if self._failure is not None:
             request.fail(self._failure)
             return
-        if isinstance(request, _Chat):
+        if isinstance(request, Chat):
             name, ids, priority = request.name, request.ask.token_ids, PEOPLE
         else:
             self._count += 1
-            name, ids, priority = str(self._count), request.prompt.token_ids, RUN
+            name, priority = str(self._count), RUN
+            ids = request.token_ids if isinstance(request, Scoring) else request.prompt.token_ids
         self._waiting[name] = request
         try:
             parameters = self._parameters(request)
@@ -243,11 +231,11 @@ class VLLMGenerator:
             del self._waiting[name]
             request.fail(error)
 
-    def _parameters(self, request: _Request | _Chat) -> Any:
+    def _parameters(self, request: Request | Scoring | Chat) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        if isinstance(request, _Chat):
+        if isinstance(request, Chat):
             ask = request.ask
             return SamplingParams(
                 n=ask.n,
@@ -259,6 +247,14 @@ class VLLMGenerator:
                 logprobs=ask.logprobs,
                 stop_token_ids=self._stop_token_ids,
                 output_kind=RequestOutputKind.DELTA,
+            )
+        if isinstance(request, Scoring):
+            return SamplingParams(  # at least one token has to be sampled
+                max_tokens=1,
+                prompt_logprobs=0,
+                flat_logprobs=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
             )
         sampling = self._config.generation
         return SamplingParams(

@@ -7,6 +7,7 @@ goes to the regularised equilibrium, and COMAL (arXiv 2410.23223), which moves t
 import numpy as np
 import torch
 
+from sppo_ray.config import Anchors, TrainingSettings
 from sppo_ray.loss import pair_loss
 from sppo_ray.theory.matrix_games import Array
 
@@ -21,9 +22,10 @@ def anchored_self_play(
     """
     matrix = torch.from_numpy(preference)
     logs = [torch.tensor(start, dtype=torch.float64).log()]
+    anchors = Anchors(current=1 - eta * tau, base=eta * tau)
+    training = TrainingSettings(loss="ipo", eta=eta, anchors=anchors, base_every=base_every)
     for t in range(iterations):
-        base = t - t % base_every if base_every else 0
-        reference = (1 - eta * tau) * logs[t] + eta * tau * logs[base]
+        reference = torch.stack([weight * logs[k] for k, weight in training.anchored(t + 1).items()]).sum(0)
         logs.append(pairwise_minimum(reference, logs[t].exp(), matrix, eta).log_softmax(0))
     return torch.stack(logs).exp().numpy()
 

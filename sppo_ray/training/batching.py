@@ -61,13 +61,14 @@ def _longest(rows: list[Row]) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded sequences of prompt and response: (rows, length) but for win_rate, weight and sign, which are (rows,)."""
+    """Right-padded sequences of prompt and response: (rows, length) but for the last four, which are (rows,)."""
 
     token_ids: Tensor
     attention_mask: Tensor
     scored: Tensor  # mask of the response tokens
     reference: Tensor  # reference log-probability of each response token, in nats; 0 elsewhere
     win_rate: Tensor
+    anchor_gap: Tensor
     weight: Tensor
     sign: Tensor
 
@@ -84,7 +85,8 @@ def collate(group: list[Row], device: torch.device) -> Batch:
         scored[i, len(row.prompt) : len(row)] = True
         reference[i, len(row.prompt) : len(row)] = torch.tensor(row.response.reference_logprobs)
     win_rate = torch.tensor([row.response.win_rate for row in group])
+    anchor_gap = torch.tensor([row.response.anchor_gap for row in group])
     weight = torch.tensor([row.weight for row in group])
     sign = torch.tensor([row.sign for row in group])
-    tensors = token_ids, attention_mask, scored, reference, win_rate, weight, sign
+    tensors = token_ids, attention_mask, scored, reference, win_rate, anchor_gap, weight, sign
     return Batch(*(tensor.to(device) for tensor in tensors))

@@ -136,8 +136,8 @@ class TrainablePolicy:
 
     def _loss_of(self, batch: Batch, logprobs: Tensor) -> tuple[Tensor, Tensor]:
         """Summed loss of a micro-batch, and its sums of: loss, log-ratios of chosen and rejected, tokens."""
-        log_ratio = (logprobs - batch.reference).sum(-1)
-        losses = self._losses(log_ratio, batch)
+        log_ratio = (logprobs - batch.reference).sum(-1)  # to the current policy; the loss takes that to all anchors
+        losses = self._losses(log_ratio - batch.anchor_gap, batch)
         with torch.no_grad():
             chosen, rejected = (((batch.sign == sign) * batch.weight * log_ratio).sum() for sign in (1, -1))
             tokens = (batch.attention_mask.sum(-1) * batch.weight).sum()

@@ -26,7 +26,7 @@ import psutil
 
 from jobs import demo
 from sppo_ray.errors import DamagedFile
-from sppo_ray.records import Candidates, Judged
+from sppo_ray.records import Anchored, Candidates, Judged
 from sppo_ray.run_folder import Ledger
 from sppo_ray.run_folder.snapshots import verify
 from tests import ROOT
@@ -155,12 +155,16 @@ def check(outcome: Outcome, root: Path, quiet: Path | None) -> Outcome:
         names = [row.prompt_id for row in judged]
         outcome.lost += len(set(wanted) - set(names)) + abs(len(candidates) - len(wanted))
         outcome.doubled += len(names) - len(set(names))
+        anchored = [row.prompt_id for row in ledger.rows(Anchored, iteration, "anchored-iter-0")]
+        outcome.lost += anchored != (wanted if iteration > 1 else [])
         log = ledger.training_rows(iteration)
         outcome.doubled += max(0, sum(row["pairs"] for row in log) - len(wanted))
         if quiet is not None:
             other = Ledger(quiet)
             pairs = zip(judged, other.rows(Judged, iteration), strict=True)
             outcome.different_pairs += sum(mine != theirs for mine, theirs in pairs)
+            anchored = (list(one.rows(Anchored, iteration, "anchored-iter-0")) for one in (ledger, other))
+            outcome.different_pairs += next(anchored) != next(anchored)
             # Equal numbers in every step: the same pairs, each once, in the same order, from the same weights.
             steps = zip(log, other.training_rows(iteration), strict=True)
             outcome.different_pairs += sum(mine != theirs for mine, theirs in steps)

@@ -7,7 +7,7 @@ import pytest
 
 from sppo_ray.config import load_config
 from sppo_ray.judging import cut_pair, filler, judged_rows, pair
-from sppo_ray.records import Candidates, Judged, Response, SetAside
+from sppo_ray.records import Anchored, Candidates, Judged, Response, SetAside
 
 LN3 = math.log(3)
 
@@ -65,6 +65,21 @@ def test_targets(loss, estimator, chosen, rejected):
     row = pair(*judged(), configured(f"training.loss={loss}", f"judge.estimator={estimator}"))
     assert row.chosen.win_rate == pytest.approx(chosen)
     assert row.rejected.win_rate == pytest.approx(rejected)
+
+
+def test_the_gap_to_the_anchors_is_of_the_tokens_that_are_trained():
+    """Under an anchor of weight 1/3 the chosen response has -4.5 where the sampler has -4.1; under one of 1/2, -5.1."""
+    anchors = [
+        (1 / 3, Anchored("p", [-2.0, -2.5], [-4.0], "iter-0")),
+        (1 / 2, Anchored("p", [-2.0, -3.1], [-1.0], "iter-1")),
+    ]
+    whole = pair(*judged(), configured(), anchors)
+    assert whole.chosen.anchor_gap == pytest.approx(-0.4 / 3 - 1.0 / 2)
+    assert whole.rejected.anchor_gap == pytest.approx(-3.0 / 3)
+    # Cut to one token, the chosen response has -2 under all three.
+    cut = pair(*judged(), configured("policy.max_length=3", "policy.max_prompt_length=2"), anchors)
+    assert (cut.chosen.token_ids, cut.chosen.anchor_gap) == ([20], 0.0)
+    assert pair(*judged(), configured()).chosen.anchor_gap == 0.0
 
 
 def test_a_pair_that_fits_is_not_cut():

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sppo_ray.config import Config, load_config
+from sppo_ray.config import Config, TrainingSettings, load_config
 from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
@@ -103,6 +104,26 @@ def test_a_response_is_the_text_of_its_tokens_without_what_ended_it(
             assert text == tokenizer.decode([number for number in ids if number not in stops])
     assert {reason for row in rows for reason in row.finish_reasons} >= {"stop"}
     assert not any("<" in text for row in rows for text in row.responses)  # no marker of a turn
+
+
+def test_scored_sequences_are_those_of_a_transformers_forward_pass(
+    engine: VLLMGenerator, playground: Playground, prompts: list[Prompt]
+) -> None:
+    """Also under an anchor: the responses were sampled from another policy, here made of chance."""
+    chance = torch.Generator().manual_seed(0)
+    rows = engine.generate(prompts, 2, "iter-0")
+    for row in rows:
+        row.token_ids[1][:] = torch.randint(5, 60, (30,), generator=chance).tolist()
+    sequences = [(row.prompt_token_ids + ids, len(row.prompt_token_ids)) for row in rows for ids in row.token_ids]
+    found = engine.logprobs(sequences, "iter-0")
+    assert [len(values) for values in found] == [len(ids) - start for ids, start in sequences]
+    scored = [replace(row, logprobs=found[2 * n : 2 * n + 2]) for n, row in enumerate(rows)]
+    # bfloat16 rounds logits of unlikely tokens more coarsely: the limit is the reference guard's.
+    assert mismatch(str(playground.policy), scored) < TrainingSettings().reference_tolerance
+    for row, (again, _) in zip(rows, zip(found[::2], found[1::2], strict=True), strict=True):
+        assert again == pytest.approx(row.logprobs[0], abs=0.1)  # as when they were sampled
+    with pytest.raises(SnapshotMismatch, match="holds iter-0, the work asks for iter-1"):
+        engine.logprobs(sequences[:1], "iter-1")
 
 
 def test_logprobs_are_those_of_a_transformers_forward_pass(

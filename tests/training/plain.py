@@ -47,7 +47,7 @@ def a_pair(number: int) -> Pair:
 
     def response(length: int, win_rate: float) -> Response:
         ids = torch.randint(3, 64, (length,), generator=chance).tolist()
-        return Response(ids, [-4.0 - 0.01 * n for n in range(length)], win_rate)
+        return Response(ids, [-4.0 - 0.01 * n for n in range(length)], win_rate, anchor_gap=win_rate - length / 10)
 
     prompt = torch.randint(3, 64, (2 + number % 3,), generator=chance).tolist()
     return Pair(f"p{number}", prompt, response(3 + number, 0.9), response(7 - number, 0.2))
@@ -110,7 +110,7 @@ def plain_steps(
             for response in (pair.chosen, pair.rejected):
                 ids = torch.tensor([pair.prompt_token_ids + response.token_ids])
                 scored = token_logprobs(network(input_ids=ids).logits, ids)[0, len(pair.prompt_token_ids) :]
-                log_ratios.append((scored.sum() - sum(response.reference_logprobs))[None])
+                log_ratios.append((scored.sum() - sum(response.reference_logprobs) - response.anchor_gap)[None])
             rates = [torch.tensor([response.win_rate]) for response in (pair.chosen, pair.rejected)]
             name, eta = config.training.loss, config.training.eta
             sure = torch.tensor([PREFERENCE])
