@@ -50,6 +50,12 @@ CHECKPOINTED = "training.gradient_checkpointing=true"
 CASES = [
     Case("gemma2, 76 M, checkpointed", "gemma2", shape(12, 512, 2048, 48000), [CHECKPOINTED]),
     Case("llama, 101 M, sdpa", "llama", shape(16, 640, 2048, 16000), [CHECKPOINTED, "policy.attention=sdpa"]),
+    Case(
+        "llama, 101 M, optimizer offloaded",
+        "llama",
+        shape(16, 640, 2048, 16000),
+        [CHECKPOINTED, "training.offload=optimizer"],
+    ),
     Case("mistral, 67 M, float32, all kept", "mistral", shape(8, 640, 2560, 16000), ["policy.dtype=float32"], 256),
 ]
 

@@ -122,8 +122,8 @@ def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asl
     bucket = size * (REDUCE_BUCKET if on_gpu else min(REDUCE_BUCKET, trained_parameters(config, shape)))
     passing = _passing(config, shape, workers, *micro_batch(config))
     here, offloaded = trainer_states(config, shape, workers)
-    if offloaded:
-        stepping = 0.0  # the optimizer steps in host memory
+    if offloaded:  # the optimizer steps in host memory, which without a GPU is the device's
+        stepping = 0.0 if on_gpu else offloaded.pop("optimizer_step")
     else:
         tuned = min(trained_parameters(config, shape) / workers, SUB_GROUP)
         largest = 0.0 if config.training.adapter.rank else shape.embedding / workers
@@ -137,7 +137,7 @@ def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asl
     if on_gpu:
         parts["fragmentation"] = FRAGMENTATION * (sum(passing.values()) + parts["optimizer_step"])
         parts["runtime"] = CUDA_CONTEXT + asleep + (NCCL if workers > 1 else 0.0)
-    else:  # host memory is the device's
+    else:
         parts |= {name: parts.get(name, 0.0) + size for name, size in offloaded.items()}
     return Memory(parts, limit)
 

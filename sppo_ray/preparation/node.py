@@ -48,7 +48,8 @@ def problems(config: Config, roles: list[str], expected: dict[str, str], found: 
         if there != version.split("+")[0] and not (there == "missing" and package.startswith("vllm")):
             lines.append(f"{package} is {there}, the driver has {version}: pip install '{package}=={version}' there")
     if found.gpu_gib is not None:
-        memory = role_memory(config, found.gpu_gib * GIB, config.training.workers, colocated(config))
+        workers, single = config.training.workers, config.takes_turns
+        memory = role_memory(config, found.gpu_gib * GIB, workers, colocated(config), single=single)
         for role in roles:
             if not memory[role].fits:
                 lines.append(
