@@ -11,7 +11,7 @@ import pytest
 
 from sppo_ray.records import Judged
 from sppo_ray.reporting.charts import Series, line_chart, smoothed, thinned
-from sppo_ray.reporting.page import page
+from sppo_ray.reporting.page import page, results, run_charts
 from sppo_ray.reporting.pair_browser import browsed, disagreement, margin
 from sppo_ray.reporting.report import iteration_report, run_warnings, write_run_report
 from sppo_ray.run_folder import files
@@ -118,3 +118,15 @@ def test_a_browser_shows_hostile_text_and_does_not_run_it(tmp_path):
     assert '<form class="controls">' in dom  # its own script did run and showed the controls
     assert f"<pre>&lt;script&gt;{hostile}&lt;/script&gt;</pre>" in dom
     assert "<img" not in dom and dom.count("<svg") == 3
+
+
+def test_win_rates_by_the_judge_that_trains_stand_beside_those_of_another(ledger):
+    (report,) = ledger.reports()
+    assert "Training judge vs base" not in results([report])["header"]
+    report |= {"training_judge_win_rate_vs_base": 0.8, "training_judge_win_rate_vs_base_interval": [0.75, 0.85]}
+    table = results([report])
+    (row,) = table["rows"]
+    found = dict(zip(table["header"], row, strict=True))
+    assert found["Win rate vs base"] == "0.750 (0.700 to 0.800)"
+    assert found["Training judge vs base"] == "0.800 (0.750 to 0.850)"
+    assert "training judge, vs base" in [series.name for series in run_charts(ledger, [report])[0].lines]
