@@ -7,7 +7,7 @@ import datasets
 import pytest
 import yaml
 
-from jobs import show
+from jobs import plan, show
 from sppo_ray.config import Config, load_config, recipe_names, resolved
 from sppo_ray.prompts import iteration_prompts
 
@@ -18,7 +18,13 @@ RELEASED = {
 }
 LORA = ["gemma-2-9b-it-lora", "llama-3-8b-instruct-lora", "qwen3-8b-lora"]
 PUBLISHED = [*RELEASED, "gemma-2-9b-it-paper"]
-PACKAGED = ["playground", "gemma-2-27b-it", *LORA, *PUBLISHED]
+# Other objectives: loss, eta, anchors of the third iteration by snapshot.
+OBJECTIVES = {
+    "gemma-2-9b-it-inpo": ("ipo", 500, {0: 1 / 3, 2: 2 / 3}),
+    "gemma-2-9b-it-mnpo": ("ipo", 133.3, {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}),
+    "llama-3-8b-instruct-iterative-dpo": ("dpo", 10, {2: 1.0}),
+}
+PACKAGED = ["playground", "gemma-2-27b-it", *LORA, *PUBLISHED, *OBJECTIVES]
 
 # The list of the model card of UCLA-AGI/Gemma-2-9B-It-SPPO-Iter3, in its own names.
 CARD = {
@@ -54,7 +60,7 @@ def test_a_recipe_bears_its_name(name):
     assert load_config(name).recipe == name
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, *LORA, "gemma-2-27b-it"])
+@pytest.mark.parametrize("name", [*PUBLISHED, *LORA, *OBJECTIVES, "gemma-2-27b-it"])
 def test_every_number_has_its_source_beside_it(name):
     """In the sections that make the result: each line with a value says paper, release, card, here, or where it is from."""
     section = ""
@@ -63,6 +69,17 @@ def test_every_number_has_its_source_beside_it(name):
             section = line.split(":")[0]
         if line.startswith("  ") and section in ("generation", "judge", "training"):
             assert "#" in line or line.split(":")[0].strip() in ("cpus", "gpus"), line
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_other_objectives_are_loss_and_anchors(name, capsys):
+    loss, eta, anchored = OBJECTIVES[name]
+    training = load_config(name).training
+    assert (training.loss, training.eta) == (loss, eta)
+    assert training.anchored(3) == pytest.approx(anchored, abs=1e-6)
+    assert (training.optimizer, training.schedule, training.batch_size) == ("adamw", "cosine", 128)
+    assert plan.main(["--recipe", name, "--gpus", "16", "--gpu-memory", "80"]) == 0
+    assert ("anchor" in capsys.readouterr().out.split("min per iteration")[0].splitlines()[-1]) == (len(anchored) > 1)
 
 
 @pytest.mark.parametrize("name", RELEASED)
