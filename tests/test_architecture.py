@@ -22,11 +22,11 @@ ROOMS = {
 
 # The one module, or folder of a wrapped model, that touches each library.
 HOMES = {
-    "vllm": {"sppo_ray/sampling/vllm_engine.py"},
+    "vllm": {"sppo_ray/sampling/vllm_engine.py", "sppo_ray/sampling/adapter_slot.py"},
     "deepspeed": {"sppo_ray/training/policy.py"},
     "llm_blender": {"sppo_ray/judging/pairrm/model.py"},
     "numba": {"sppo_ray/judging/pairrm/bias.py"},
-    "peft": set(),
+    "peft": {"sppo_ray/training/adapter.py"},
 }
 # Its whole purpose is to run other libraries' code beside the product's.
 BENCHES = ("jobs/benchmarks/", "jobs/bench.py", "jobs/gpu_bench.py")

@@ -277,6 +277,7 @@ def _publish(job: Job, iteration: int, policy: Any, reference: str) -> None:
             card=model_card(job.ledger.config(), iteration, job.ledger.reports()),
             trust_remote_code=job.config.policy.trust_remote_code,
             seconds=seconds,
+            adapter=policy.adapter,
         )
         job.coordinator.advanced.remote(dict(seconds))
     else:

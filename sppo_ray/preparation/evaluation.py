@@ -19,6 +19,7 @@ from sppo_ray.preparation.run import PromptReport, absolute, resolve
 from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger, local, location
+from sppo_ray.run_folder.adapters import base_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def stored_answers(setup: EvaluationSetup, name: str, responses: int) -> list[Ca
     if not rows or len(rows) != len(setup.ledger.prompts(0)) or len(rows[0].responses) != responses:
         return None
     model = local(snapshot).uri
-    return answers(rows, read_model(setup.config.policy.model_copy(update={"model": model})).settings.thoughts)
+    return answers(rows, read_model(setup.config.policy.model_copy(update={"model": base_of(model)})).settings.thoughts)
 
 
 def find_snapshot(name: str, setup: EvaluationSetup) -> Snapshot:
@@ -119,7 +120,7 @@ def evaluated_model(
     """
     config = setup.config
     snapshot = local(find_snapshot(name, setup))
-    model = read_model(config.policy.model_copy(update={"model": snapshot.uri}))
+    model = read_model(config.policy.model_copy(update={"model": base_of(snapshot.uri)}))
     room = model.context - config.generation.max_new_tokens
     if room < (model.settings.max_prompt_length if cut else 1):
         raise ConfigError(

@@ -1,7 +1,7 @@
 """The run folder on a disk or an object store: blocks of records, reports, published policies, and who may write.
 
 In: records, reports, weights. Out: the same, verified by digest; a damaged file is renamed and computed again.
-`files`, `publishing` and `weight_sums` (which load torch) are imported as modules.
+`adapters`, `files`, `publishing` and `weight_sums` (which load torch) are imported as modules.
 """
 
 from sppo_ray.run_folder import files
@@ -12,6 +12,7 @@ from sppo_ray.run_folder.storage import location, remote, reporting
 __all__ = [
     "HELD_OUT",
     "Ledger",
+    "adapters",
     "files",
     "local",
     "location",

@@ -15,6 +15,7 @@ import torch
 
 from sppo_ray.records import Snapshot
 from sppo_ray.run_folder import files
+from sppo_ray.run_folder.adapters import SETTINGS, WEIGHTS
 from sppo_ray.run_folder.shards import ahead, timed, write_shard
 from sppo_ray.run_folder.snapshots import MANIFEST, scratch, withdraw
 from sppo_ray.run_folder.storage import remote, reporting
@@ -34,10 +35,12 @@ def publish(
     shard_bytes: int = SHARD_BYTES,
     trust_remote_code: bool = False,
     seconds: Counter[str] | None = None,
+    adapter: dict[str, Any] | None = None,
 ) -> Snapshot:
     """Write a model folder from a stream of tensors, holding two in memory, and give it its name at the end.
 
     shapes: of all tensors, in the order in which they come.  base: the model whose configuration and tokenizer it keeps.
+    adapter: PEFT's settings, where the tensors are an adapter of the base; its folder is published instead.
     card: the text of its README.md.  seconds: gets the time of gather, write and digest, which overlap.
     """
     seconds = Counter() if seconds is None else seconds
@@ -45,9 +48,14 @@ def publish(
     with scratch() if remote(folder) else _beside(folder) as temporary:
         with reporting(temporary):
             files.disk.make_folder(temporary)
-            copy_base(base, temporary, dtype, trust_remote_code)
+            if adapter is None:
+                copy_base(base, temporary, dtype, trust_remote_code)
+                stem = "model"
+            else:
+                files.disk.write(temporary / SETTINGS, json.dumps(adapter, indent=2).encode())
+                stem = WEIGHTS
             digests = _write_shards(
-                temporary, shapes, dtype, ahead(weights.over(tensors), seconds), shard_bytes, seconds
+                temporary, stem, shapes, dtype, ahead(weights.over(tensors), seconds), shard_bytes, seconds
             )
             # The manifest seals what engines load. The card is for people, and written again after each evaluation.
             others = [file for file in sorted(temporary.iterdir()) if file.name not in digests]
@@ -110,6 +118,7 @@ def generation_config(model: str) -> Any:
 
 def _write_shards(
     folder: Path,
+    stem: str,
     shapes: dict[str, tuple[int, ...]],
     dtype: torch.dtype,
     tensors: Iterator[tuple[str, torch.Tensor]],
@@ -120,9 +129,9 @@ def _write_shards(
     sizes = {name: torch.Size(shape).numel() * dtype.itemsize for name, shape in shapes.items()}
     shards = _plan(sizes, shard_bytes)
     if len(shards) == 1:
-        names = ["model.safetensors"]
+        names = [f"{stem}.safetensors"]
     else:
-        names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+        names = [f"{stem}-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     digests: dict[str, str] = {}
     for file, members in zip(names, shards, strict=True):
         part = {name: shapes[name] for name in members}
@@ -136,7 +145,7 @@ def _write_shards(
             "metadata": {"total_size": sum(sizes.values())},
             "weight_map": {name: file for file, members in zip(names, shards, strict=True) for name in members},
         }
-        files.disk.write(folder / "model.safetensors.index.json", json.dumps(index, indent=2).encode())
+        files.disk.write(folder / f"{stem}.safetensors.index.json", json.dumps(index, indent=2).encode())
     return digests
 
 

@@ -33,17 +33,20 @@ class VLLMGenerator:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         from sppo_ray.prompts.chat_template import hidden_tokens, load_tokenizer
+        from sppo_ray.run_folder.adapters import adapter_rank, base_of
+        from sppo_ray.sampling.adapter_slot import AdapterSlot, room_for
         from sppo_ray.sampling.loaded_weights import LoadedWeights
         from sppo_ray.sampling.worker import WorkerExtension
 
         self._config = config
-        self._tokenizer = load_tokenizer(snapshot.uri, config.policy.trust_remote_code)
+        self._tokenizer = load_tokenizer(base_of(snapshot.uri), config.policy.trust_remote_code)
         self._hidden = hidden_tokens(self._tokenizer, config.policy.thoughts)
         self._stop_token_ids = stop_token_ids
         self._snapshot = snapshot
         scoring = bool(config.training.other_anchors(config.iterations))  # what vLLM scores has one more token sampled
+        rank = max(config.training.adapter.rank, adapter_rank(snapshot.uri))
         arguments = EngineArgs(
-            model=snapshot.uri,
+            model=base_of(snapshot.uri),
             dtype=config.policy.dtype,
             trust_remote_code=config.policy.trust_remote_code,
             max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens + scoring,
@@ -56,6 +59,7 @@ class VLLMGenerator:
             worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",
             scheduling_policy="priority",
             seed=config.seed,
+            **room_for(rank),
         )
         # So vLLM chooses its limits for throughput: 256 or 1024 sequences at once, by the device, instead of 128.
         usage = UsageContext.LLM_CLASS
@@ -66,7 +70,9 @@ class VLLMGenerator:
             raise ModelError(f"policy.model: vLLM cannot run {snapshot.uri}: {why}") from error
         self._engine = LLMEngine.from_vllm_config(settings, usage, disable_log_stats=True)
         self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
-        self._weights = LoadedWeights(self._engine.collective_rpc, snapshot, config.policy.dtype)
+        self._adapters = AdapterSlot(self._engine, snapshot, config.policy.dtype) if rank else None
+        whole = Snapshot(0, base_of(snapshot.uri)) if rank else snapshot
+        self._weights = LoadedWeights(self._engine.collective_rpc, whole, config.policy.dtype)
         self._inbox: queue.SimpleQueue[Request | Scoring | Chat | str | tuple[Callable[[], Any], Future[None]]] = (
             queue.SimpleQueue()
         )
@@ -122,7 +128,7 @@ class VLLMGenerator:
 
     def sleep(self) -> None:
         if self._sleeps:  # vLLM has no sleep mode for a CPU, whose memory is not what engine and trainer compete for
-            self._between_requests(lambda: self._engine.sleep(level=2))
+            self._between_requests(lambda: self._engine.sleep(level=1 if self._adapters else 2))
 
     def wake(self) -> None:
         if self._sleeps:
@@ -134,13 +140,16 @@ class VLLMGenerator:
         done.result()
 
     def _reload(self, snapshot: Snapshot) -> None:
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": snapshot.uri})
+        if self._adapters is None:
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": snapshot.uri})
+            self._weights.check(snapshot)
+        else:
+            self._adapters.load(snapshot)
         # Prefix blocks were computed by the old weights: drop them before the next request.
         if not self._engine.reset_prefix_cache():
             raise EngineFailed(
                 f"vLLM could not drop the prefix cache of {self._snapshot.name}: some of it is still in use"
             )
-        self._weights.check(snapshot)
         self._snapshot = snapshot
 
     def _serve(self) -> None:
@@ -226,7 +235,8 @@ class VLLMGenerator:
         self._waiting[name] = request
         try:
             parameters = self._parameters(request)
-            self._engine.add_request(name, {"prompt_token_ids": ids}, parameters, priority=priority)
+            lora = self._adapters.request if self._adapters else None
+            self._engine.add_request(name, {"prompt_token_ids": ids}, parameters, priority=priority, lora_request=lora)
         except Exception as error:  # vLLM refuses this request, and no other
             del self._waiting[name]
             request.fail(error)

@@ -42,6 +42,15 @@ class WorkerExtension:
                     sums[f"{name}.weight"] = sum(map(tensor_sum, _packed(module, dtype))) % MODULUS
         return sums
 
+    def adapter_sums(self) -> dict[str, int]:
+        """The checksum of each matrix of the adapter that this worker computes with; what pads them to the largest rank is 0."""
+        sums: dict[str, int] = {}
+        for name, module in self.model_runner.get_model().named_modules():
+            for side in ("lora_a_stacked", "lora_b_stacked"):
+                for i, matrix in enumerate(getattr(module, side, ())):
+                    sums[f"{name}.{side}.{i}"] = tensor_sum(matrix)
+        return sums
+
 
 def _packed(layer: Any, dtype: "torch.dtype") -> "Iterable[torch.Tensor]":
     """The weight of a linear layer of which vLLM on a CPU keeps only a packed copy: its product with 1 reads it back exactly."""

@@ -77,8 +77,9 @@ class LinearLogprobs(torch.autograd.Function):
         (gradient,) = gradients
         hidden, weight, bias, tokens, normalizer = ctx.saved_tensors
         of_hidden = torch.zeros_like(hidden, dtype=torch.float32)
-        of_weight = torch.empty_like(weight)
-        of_bias = None if bias is None else torch.empty_like(bias)
+        _, trained, bias_trained, *_ = ctx.needs_input_grad  # not, where only an adapter is
+        of_weight = torch.empty_like(weight) if trained else None
+        of_bias = torch.empty_like(bias) if bias_trained else None
         for part in _slices(hidden, weight):
             logits = _logits(hidden, weight, bias, part, ctx.cap)
             slope = None if ctx.cap is None else 1 - (logits / ctx.cap) ** 2
@@ -91,7 +92,8 @@ class LinearLogprobs(torch.autograd.Function):
                 of_bias[part] = of_logits.sum(0)
             rounded = of_logits.to(hidden.dtype)
             of_hidden += rounded @ weight[part]
-            torch.mm(rounded.T, hidden, out=of_weight[part])
+            if of_weight is not None:
+                torch.mm(rounded.T, hidden, out=of_weight[part])
         return of_hidden.to(hidden.dtype), of_weight, of_bias, None, None
 
 

@@ -22,6 +22,8 @@ from transformers.integrations import HfDeepSpeedConfig
 from sppo_ray.config import Config
 from sppo_ray.loss import find_loss, sppo_loss
 from sppo_ray.records import Pair, ReferenceGap, StepNumbers
+from sppo_ray.run_folder.adapters import base_of
+from sppo_ray.training.adapter import adapter_name, add_adapter
 from sppo_ray.training.batching import FILLER, Batch, Row, collate, micro_batches, rows
 from sppo_ray.training.logprobs import Scorer
 from sppo_ray.training.optimizer import find_optimizer
@@ -49,7 +51,7 @@ class TrainablePolicy:
         settings = _deepspeed_settings(config)
         self._zero = HfDeepSpeedConfig(settings)  # while it exists, from_pretrained shards the model
         network = AutoModelForCausalLM.from_pretrained(
-            model,
+            base_of(model),
             dtype=getattr(torch, config.policy.dtype),
             attn_implementation=config.policy.attention,
             trust_remote_code=config.policy.trust_remote_code,
@@ -57,8 +59,14 @@ class TrainablePolicy:
         network.config.use_cache = False
         if config.training.gradient_checkpointing:
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        adapted = config.training.adapter.rank > 0
+        # PEFT's settings of the adapter, for its folder; None where all weights are trained.
+        self.adapter = (
+            add_adapter(network, config, model) | {"base_model_name_or_path": base_of(model)} if adapted else None
+        )
         network.train()  # checkpointing needs it; the named models have no dropout
-        optimizer = find_optimizer(config.training.optimizer).build(network.parameters(), config.training)
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = find_optimizer(config.training.optimizer).build(trained, config.training)
         # DeepSpeed imports its Muon optimizer to check that ours is another one, and with it torch's compiler.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"
         self._engine, *_ = deepspeed.initialize(
@@ -85,7 +93,7 @@ class TrainablePolicy:
         weight = max(real, 1.0)  # a batch of set-aside prompts only weighs nothing
         learning_rate = self._engine.get_lr()[0]
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)
-        gaps = []
+        gaps: list[float] = []
         for group in groups + [[FILLER] * self._together] * (passes - len(groups)):
             batch = collate(group, self._device)
             logprobs = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
@@ -95,7 +103,8 @@ class TrainablePolicy:
             sums += numbers
             if not self._reference_checked:
                 trained = batch.scored & (batch.weight > 0)[:, None]
-                gaps += (logprobs - batch.reference)[trained].tolist()
+                own = self._scored(batch) if self._config.training.adapter.dropout else logprobs
+                gaps += (own - batch.reference)[trained].tolist()
         total = _from_workers(sums.tolist(), self._device).sum(0).tolist()
         reference = None if self._reference_checked else self._check_reference(gaps)
         self._engine.step()
@@ -153,12 +162,20 @@ class TrainablePolicy:
         return batch.weight[0::2] * self._loss.pairwise(log_ratio[0::2], log_ratio[1::2], eta, win_rates)
 
     @torch.no_grad()
+    def _scored(self, batch: Batch) -> Tensor:
+        """The log-probabilities without an adapter's dropout."""
+        self._engine.eval()
+        scored: Tensor = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
+        self._engine.train()
+        return scored
+
+    @torch.no_grad()
     def recompute(self, pairs: list[Pair]) -> list[Pair]:
         """The pairs with this policy's own log-probabilities as reference; every worker calls it, before the first step."""
         found = []
         for pair in pairs:
             batch = collate(rows([pair]), self._device)
-            scored = self._engine(batch.token_ids, batch.attention_mask, batch.scored)
+            scored = self._scored(batch)
             chosen, rejected = (
                 replace(response, reference_logprobs=row[mask].tolist())
                 for response, row, mask in zip((pair.chosen, pair.rejected), scored, batch.scored, strict=True)
@@ -168,34 +185,41 @@ class TrainablePolicy:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The full shape of each tensor that `gather` yields, in its order."""
-        return {
-            name: tuple(getattr(parameter, "ds_shape", parameter.shape))
-            for name, parameter in self._network.named_parameters()
-        }
+        return {name: tuple(getattr(parameter, "ds_shape", parameter.shape)) for name, parameter in self._published()}
+
+    def _published(self) -> Iterator[tuple[str, Any]]:
+        """The parameters that a snapshot has, by their names in it: all of them, or the adapter's."""
+        for name, parameter in self._network.named_parameters():
+            if self.adapter is None:
+                yield name, parameter
+            elif parameter.requires_grad:
+                yield adapter_name(name), parameter
 
     def gather(self) -> Iterator[tuple[str, Tensor]]:
         """The weights, one whole tensor after another, on the CPU. One worker iterates to the end, the others `assist`."""
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)  # it is set per thread, and another thread may iterate
-        for name, parameter in self._network.named_parameters():
+        for name, parameter in self._published():
             with deepspeed.zero.GatheredParameters([parameter]):
                 tensor = parameter.detach().to("cpu", copy=True)
             yield name, tensor
 
     def assist(self) -> None:
         """Take part in another worker's `gather`."""
-        for parameter in self._network.parameters():
+        for _, parameter in self._published():
             with deepspeed.zero.GatheredParameters([parameter]):
                 pass
 
     def save(self, folder: Path, log: list[dict[str, Any]]) -> None:
         """Write a ZeRO checkpoint, each worker its own part: weights, optimizer, schedule, and the log so far."""
         state = {"steps_done": self.steps_done, "log": log}
-        self._engine.save_checkpoint(str(folder), tag=CHECKPOINT_TAG, client_state=state)
+        self._engine.save_checkpoint(
+            str(folder), tag=CHECKPOINT_TAG, client_state=state, exclude_frozen_parameters=True
+        )
 
     def restore(self, folder: Path) -> list[dict[str, Any]]:
         """Continue from a checkpoint; returns its log."""
-        _, state = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG)
+        _, state = self._engine.load_checkpoint(str(folder), tag=CHECKPOINT_TAG, load_module_strict=False)
         self.steps_done = state["steps_done"]
         log: list[dict[str, Any]] = state["log"]
         self._reference_checked = any(map(ReferenceGap.of, log))
@@ -206,7 +230,8 @@ class TrainablePolicy:
         optimizer: Any = self._engine.optimizer
         states = [value for state in optimizer.optimizer.state.values() for value in state.values()]
         parameters: list[Any] = list(self._network.parameters())
-        shards = [parameter.ds_tensor for parameter in parameters]
+        # Small ones that are frozen stay whole, beside their shards.
+        shards = [tensor for parameter in parameters for tensor in (parameter.ds_tensor, parameter.data)]
         groups = optimizer.fp32_partitioned_groups_flat
         gradients = [group.grad for group in groups]
         self._engine.destroy()

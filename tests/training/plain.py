@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from sppo_ray.config import Config, load_config
@@ -28,6 +29,7 @@ CASES = {
     "rebel": ("llama", ["training.loss=rebel", "training.micro_batch_size=2", "training.weight_decay=0.1"]),
     "offloaded optimizer": ("gemma2", ["training.offload=optimizer", "training.micro_batch_tokens=23"]),
     "offloaded weights": ("llama", ["training.offload=all", "training.micro_batch_size=2"]),
+    "adapter": ("adapter", ["training.adapter.rank=4", "training.adapter.alpha=8", "training.micro_batch_size=2"]),
     "dpo": (
         "llama",
         [
@@ -37,6 +39,15 @@ CASES = {
             "training.betas=[0.8, 0.9]",
             "training.weight_decay=0.1",
             "training.schedule=cosine",
+        ],
+    ),
+    "restarted adapter": (
+        "adapter",
+        [
+            "training.adapter.rank=4",
+            "training.adapter.alpha=8",
+            "training.optimizer=adamw",
+            "training.betas=[0.8, 0.9]",
         ],
     ),
 }
@@ -92,7 +103,11 @@ def plain_steps(
     model: Path, config: Config, count: int, warmup: int = 1
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """The same steps in one process with PyTorch alone: every response on its own, no padding, no sharding."""
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    adapted = config.training.adapter.rank > 0
+    base = model.parent / "llama" if adapted else model
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+    if adapted:
+        network = PeftModel.from_pretrained(network, model, is_trainable=True)
     rate, decay = config.training.learning_rate, config.training.weight_decay
     schedules = {"linear": get_linear_schedule_with_warmup, "cosine": get_cosine_schedule_with_warmup}
     if config.training.optimizer == "adamw":
@@ -122,4 +137,5 @@ def plain_steps(
         numbers.append({"loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": schedule.get_last_lr()[0]})
         optimizer.step()
         schedule.step()
-    return dict(network.named_parameters()), numbers
+    trained = ((name, p) for name, p in network.named_parameters() if p.requires_grad)
+    return {name.replace(".default.", "."): p for name, p in trained}, numbers

@@ -1,0 +1,74 @@
+"""vLLM with an adapter samples from the policy that PEFT makes of it, also after another one is loaded in place."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from transformers import AutoModelForCausalLM
+
+from sppo_ray.config import load_config
+from sppo_ray.errors import SnapshotMismatch
+from sppo_ray.playground import Playground
+from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.run_folder.publishing import publish
+from sppo_ray.sampling import VLLMGenerator
+from sppo_ray.training.logprobs import token_logprobs
+
+NATS_PER_TOKEN = 0.03  # in bfloat16: rounding makes about 0.013
+
+
+def network_of(model: str) -> Any:
+    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="eager")
+
+
+def adapter(base: str, folder: Path, number: int) -> Snapshot:
+    """A random adapter, published as a run publishes its own."""
+    torch.manual_seed(number)
+    settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    network = get_peft_model(network_of(base), settings, autocast_adapter_dtype=False)
+    tensors = {name: 0.5 * tensor.detach() for name, tensor in get_peft_model_state_dict(network).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    written = settings.to_dict() | {"base_model_name_or_path": base, "target_modules": sorted(settings.target_modules)}  # type: ignore[arg-type]
+    return publish(folder, number, shapes, torch.bfloat16, tensors.items(), base, "", adapter=written)
+
+
+def mismatch(network: Any, rows: list[Candidates]) -> float:
+    """Mean absolute difference between the engine's log-probabilities and PEFT's on the same tokens."""
+    differences = []
+    for row in rows:
+        for ids, logprobs in zip(row.token_ids, row.logprobs, strict=True):
+            tokens = torch.tensor([row.prompt_token_ids + ids])
+            with torch.inference_mode():
+                scored = token_logprobs(network(input_ids=tokens).logits, tokens)[0, len(row.prompt_token_ids) :]
+            differences.append((scored - torch.tensor(logprobs)).abs())
+    return torch.cat(differences).mean().item()
+
+
+def test_adapters_are_exchanged_in_place_and_stale_ones_are_noticed(
+    playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = str(playground.policy)
+    first, second = (adapter(base, tmp_path / f"iter-{number}", number) for number in (1, 2))
+    assert sum(file.stat().st_size for file in (tmp_path / "iter-1").iterdir()) < 100_000
+    config = load_config(overrides=["generation.max_new_tokens=16", "training.adapter.rank=4"])
+    engine = VLLMGenerator(config, Snapshot(0, base), [])
+    prompts = [Prompt(f"p{n}", "", [5 + n, 9, 12, 7 * n + 3]) for n in range(4)]
+
+    networks = [network_of(base), *(PeftModel.from_pretrained(network_of(base), one.uri) for one in (first, second))]
+    for held, snapshot in enumerate((Snapshot(0, base), first, second)):
+        engine.load(snapshot)
+        rows = engine.generate(prompts, 3, snapshot.name)
+        gaps = [mismatch(network, rows) for network in networks]
+        assert gaps[held] < NATS_PER_TOKEN
+        assert all(gap > 3 * NATS_PER_TOKEN for other, gap in enumerate(gaps) if other != held)
+
+    merged = networks[2].merge_and_unload()
+    assert mismatch(merged, rows) < NATS_PER_TOKEN
+    with monkeypatch.context() as patched:
+        patched.setattr(engine._engine, "add_lora", lambda request: True)
+        with pytest.raises(SnapshotMismatch, match="the loaded adapter is not that of iter-1"):
+            engine.load(first)
+    engine.load(first)
+    assert engine.snapshot == first
