@@ -6,7 +6,6 @@ In: a network, the adapter's settings, an adapter folder to go on from. Out: the
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 
 from sppo_ray.config import Config
 from sppo_ray.errors import ModelError
@@ -20,6 +19,8 @@ def add_adapter(network: Any, config: Config, model: str) -> dict[str, Any]:
 
     The layers change nothing at first (B is 0); A is drawn from the run's seed, alike on all workers.
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     adapter = config.training.adapter
     targets: Any = adapter.targets
     settings = LoraConfig(
