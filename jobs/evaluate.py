@@ -122,7 +122,10 @@ def win_rate(given: argparse.Namespace) -> dict[str, Any]:
     won = evaluation.wins(comparisons).reshape(-1, responses)
     result: dict[str, Any] = {"a": given.a, "b": given.b, "judge": judge.model}
     result |= {"prompts": len(a), "responses": responses}
-    result |= evaluation.win_rate(won.mean(axis=1).tolist(), seed=setup.config.seed)
+    per_prompt = won.mean(axis=1).tolist()
+    result |= evaluation.win_rate(per_prompt, seed=setup.config.seed)
+    longer = evaluation.more_characters(a, b)
+    result |= evaluation.length_controlled(per_prompt, longer, seed=setup.config.seed)
     result |= {"ties": float((won == 0.5).mean())}
     result |= {"mean_characters": {"a": evaluation.mean_characters(a), "b": evaluation.mean_characters(b)}}
     if setup.rule is not None:

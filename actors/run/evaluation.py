@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from actors.run.scoring import EnginePools, sample_block
 from sppo_ray.errors import BlockFailed
-from sppo_ray.evaluation import Rule, align, rule_wins, win_rate, wins
+from sppo_ray.evaluation import Rule, align, length_controlled, more_characters, rule_wins, win_rate, wins
 from sppo_ray.records import Candidates, Snapshot
 from sppo_ray.run_folder import HELD_OUT
 
@@ -68,6 +68,8 @@ async def _win_rates(
         for key, value in (
             (f"win_rate_vs_{name}", rate["win_rate"]),
             (f"win_rate_vs_{name}_interval", rate["interval"]),
+            (f"lc_win_rate_vs_{name}", rate["lc_win_rate"]),
+            (f"lc_win_rate_vs_{name}_interval", rate["lc_interval"]),
         )
     }
 
@@ -75,13 +77,13 @@ async def _win_rates(
 async def judge(
     pools: EnginePools, new: list[Candidates], old: list[Candidates], evaluation: bool = True
 ) -> dict[str, Any]:
-    """Win rate of one list of responses against another to the same prompts: the n-th against the n-th.
+    """Win rates, plain and length-controlled, of one list of responses against another: the n-th against the n-th.
 
     evaluation: by the judge of `evaluation.judge`, where there is one, and not by the one that trains.
     """
     new, old = align(new, old)  # a prompt that one of them has no responses to was set aside
     if not new:
-        return {"win_rate": None, "interval": None}
+        return dict.fromkeys(("win_rate", "interval", "lc_win_rate", "lc_interval"))
     calls = []
     for start in range(0, len(new), pools.config.block):
         both = list(zip(new[start : start + pools.config.block], old[start : start + pools.config.block], strict=True))
@@ -92,7 +94,9 @@ async def judge(
         calls.append(_compare(pools, prompts, candidates, evaluation))
     parts = await asyncio.gather(*calls)
     per_prompt = [row for part in parts for row in wins(part).reshape(-1, len(new[0].responses)).mean(axis=1)]
-    return win_rate(per_prompt, seed=pools.config.seed)
+    seed, longer = pools.config.seed, more_characters(new, old)
+    controlled = await asyncio.to_thread(length_controlled, per_prompt, longer, seed)
+    return win_rate(per_prompt, seed) | controlled
 
 
 async def _compare(

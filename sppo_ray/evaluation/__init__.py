@@ -16,6 +16,7 @@ from sppo_ray.evaluation.comparison import (
     wins,
 )
 from sppo_ray.evaluation.diagnostics import cycle_share, diagnose
+from sppo_ray.evaluation.length_control import length_controlled, more_characters
 
 __all__ = [
     "Rule",
@@ -27,7 +28,9 @@ __all__ = [
     "diagnose",
     "duels",
     "judge_report",
+    "length_controlled",
     "mean_characters",
+    "more_characters",
     "rule_wins",
     "win_rate",
     "wins",

@@ -137,11 +137,12 @@ def _links(last: int, own: int) -> str:
 def _results(config: Config, iteration: int, reports: list[dict[str, Any]]) -> str:
     other = config.evaluation.judge
     both = ("training judge, vs base",) if other else ()
-    header = ("iteration", "win rate vs base", "win rate vs previous", "mean length", *both)
+    header = ("iteration", "win rate vs base", "LC win rate vs base", "win rate vs previous", "mean length", *both)
     rows = [
         (
             f"**{row['iteration']}**" if row["iteration"] == iteration else str(row["iteration"]),
             _rate(row, "win_rate_vs_base"),
+            _rate(row, "lc_win_rate_vs_base"),
             _rate(row, "win_rate_vs_previous"),
             "–" if row["mean_response_tokens"] is None else f"{row['mean_response_tokens']:.1f} tokens",
             *(_rate(row, "training_judge_win_rate_vs_base") for _ in both),
@@ -152,8 +153,8 @@ def _results(config: Config, iteration: int, reports: list[dict[str, Any]]) -> s
         rows.append((f"**{iteration}**", "not evaluated yet", *[""] * (len(header) - 2)))
     whose = f"those of {_link(other.model)}, which did not train the policy," if other else "the judge's,"
     return (
-        f"Win rates are {whose} in %, on held-out prompts, ties counted half, with bootstrap 95 % intervals.\n\n"
-        + _table(header, rows)
+        f"Win rates are {whose} in %, on held-out prompts, ties counted half, with bootstrap 95 % intervals; "
+        "LC: length-controlled, as if both responses were equally long.\n\n" + _table(header, rows)
     )
 
 

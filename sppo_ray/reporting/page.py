@@ -87,6 +87,7 @@ def run_charts(ledger: Ledger, reports: list[dict[str, Any]]) -> list[Chart]:
     ticks = [report["iteration"] for report in reports]
     rates = [
         _series("judge, vs base", reports, "win_rate_vs_base", "win_rate_vs_base_interval"),
+        _series("judge, vs base, length-controlled", reports, "lc_win_rate_vs_base", "lc_win_rate_vs_base_interval"),
         _series("judge, vs previous", reports, "win_rate_vs_previous", "win_rate_vs_previous_interval"),
         _series(
             "training judge, vs base",
@@ -127,6 +128,7 @@ def results(reports: list[dict[str, Any]]) -> dict[str, Any]:
     columns: dict[str, list[str]] = {
         "Iteration": [str(row["iteration"]) for row in reports],
         "Win rate vs base": [_with_interval(row, "win_rate_vs_base") for row in reports],
+        "LC vs base": [_with_interval(row, "lc_win_rate_vs_base") for row in reports],
         "vs previous": [_with_interval(row, "win_rate_vs_previous") for row in reports],
         "Training judge vs base": [_with_interval(row, "training_judge_win_rate_vs_base") for row in reports],
         "Rule vs base": [_format(row.get("rule_win_rate_vs_base"), ".3f") for row in reports],
@@ -134,8 +136,9 @@ def results(reports: list[dict[str, Any]]) -> dict[str, Any]:
         "Loss": [f"{row['loss']['first']:.4g} → {row['loss']['last']:.4g}" for row in reports],
         "Seconds": [f"{row['seconds']['total']:.0f}" for row in reports],
     }
-    # Without evaluation.judge there is one judge; outside the playground there is no rule.
+    # Few prompts have no LC win rate; without evaluation.judge there is one judge; outside the playground there is no rule.
     for name, key in (
+        ("LC vs base", "lc_win_rate_vs_base"),
         ("Training judge vs base", "training_judge_win_rate_vs_base"),
         ("Rule vs base", "rule_win_rate_vs_base"),
     ):

@@ -66,8 +66,8 @@ def test_iterations_link_to_each_other_and_show_their_win_rates():
     assert (
         "- [Iteration 1](../../iter-1/policy)\n- Iteration 2 (this model)\n- [Iteration 3](../../iter-3/policy)" in card
     )
-    assert "| 1 | 65.00 (60.0 to 70.0) | 65.00 (60.0 to 70.0) | 13.0 tokens |" in card
-    assert "| **2** | 75.00 (70.0 to 80.0) | 75.00 (70.0 to 80.0) | 14.0 tokens |" in card
+    assert "| 1 | 65.00 (60.0 to 70.0) | – | 65.00 (60.0 to 70.0) | 13.0 tokens |" in card
+    assert "| **2** | 75.00 (70.0 to 80.0) | – | 75.00 (70.0 to 80.0) | 14.0 tokens |" in card
 
 
 def test_a_policy_that_is_not_evaluated_yet_says_so():
@@ -107,8 +107,12 @@ def test_a_card_shows_the_judge_of_the_evaluation_beside_the_one_that_trains():
         ]
     )
     both = {"training_judge_win_rate_vs_base": 0.8, "training_judge_win_rate_vs_base_interval": [0.7, 0.9]}
+    both |= {"lc_win_rate_vs_base": 0.5, "lc_win_rate_vs_base_interval": [0.4, 0.6]}
     card = model_card(config, 1, [report(1, 0.6) | both])
     assert "| judge of the evaluation | owner/reward (a reward model that scores each response) |" in card
     assert "Win rates are those of [owner/reward](https://huggingface.co/owner/reward), which did not train" in card
-    assert "| **1** | 60.00 (55.0 to 65.0) | 60.00 (55.0 to 65.0) | 13.0 tokens | 80.00 (70.0 to 90.0) |" in card
+    assert (
+        "| **1** | 60.00 (55.0 to 65.0) | 50.00 (40.0 to 60.0) | 60.00 (55.0 to 65.0) | 13.0 tokens | 80.00 (70.0 to 90.0) |"
+        in card
+    )
     assert "not evaluated yet |  |  |  |" in model_card(config, 2, [report(1, 0.6) | both])

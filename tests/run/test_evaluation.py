@@ -33,11 +33,11 @@ class ShorterWins(LongerWins):
     sign = -1
 
 
-def held_out(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+def held_out(tmp_path: Path, *overrides: str, copies: int = 1) -> dict[str, Any]:
     """Iteration 2's responses are longer than the base's, and shorter than iteration 1's for one prompt of two."""
     config, ledger = load_config(overrides=["evaluation.responses=1", *overrides]), Ledger(tmp_path)
     for iteration, texts in enumerate([["a", "a"], ["bb", "bb bb"], ["ccc", "ccc"]]):
-        rows = [candidates([text], prompt=f"p{n}") for n, text in enumerate(texts)]
+        rows = [candidates([text], prompt=f"p{n}") for n, text in enumerate(texts * copies)]
         ledger.write(rows, Candidates, ledger.block(Candidates, iteration, 0, HELD_OUT))
     ranker = ready(config, ledger)
 
@@ -58,6 +58,15 @@ def test_the_judge_that_trains_marks_alone(tmp_path: Path) -> None:
     found = held_out(tmp_path)
     assert (found["win_rate_vs_base"], found["win_rate_vs_previous"]) == (1.0, 0.5)
     assert not [name for name in found if name.startswith("training_judge")]
+
+
+def test_a_judge_that_likes_length_alone_is_controlled(tmp_path: Path) -> None:
+    """Against the previous iteration half the responses are longer and win, by one character, half are shorter and lose, by two."""
+    assert held_out(tmp_path / "few")["lc_win_rate_vs_base"] is None
+    found = held_out(tmp_path / "many", copies=20)
+    low, high = found["lc_win_rate_vs_previous_interval"]
+    assert found["win_rate_vs_previous"] == 0.5 and 0 <= low <= high <= 1
+    assert found["lc_win_rate_vs_previous"] > 0.5  # the boundary lies halfway, at half a character less
 
 
 def test_another_judge_marks_and_the_one_that_trains_is_shown_beside_it(tmp_path: Path) -> None:
