@@ -2,8 +2,10 @@
 
     python -m tests.cluster.chaos [--runs 50] [--seed 0] [--real] [--output chaos.json]
 
-Every run ends by itself or by submitting its driver again; then every prompt is judged once, every pair trained once,
-pairs and training log are those of the quiet run, and every snapshot has its digests. --real adds a playground run with
+Every run ends by itself or by submitting its driver again; then every prompt is judged once, every pair trained once, what
+was judged, trained and evaluated follows from the samples in the run folder, and every snapshot has its digests. With an
+even seed the fakes repeat themselves, and pairs and training log are those of the quiet run; with an odd one they sample
+differently each time, so that a run which went on from samples that were lost would be seen. --real adds a playground run with
 vLLM and PairRM in which one process of each kind is killed.
 """
 
@@ -23,9 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import pytest
 
 from jobs import demo
 from sppo_ray.errors import DamagedFile
+from sppo_ray.evaluation import duels, wins
+from sppo_ray.fakes import FakeJudge
+from sppo_ray.judging import pair
 from sppo_ray.records import Anchored, Candidates, Judged
 from sppo_ray.run_folder import Ledger
 from sppo_ray.run_folder.snapshots import verify
@@ -51,18 +57,23 @@ RAYS_OWN = {
     "ActorLocationTracker",
 }
 LEAVE_SECONDS = 15
+FAULTS = ("lost", "doubled", "torn", "different", "contradictions")
 
 
 @dataclass
 class Outcome:
-    """What one run came to. lost, doubled: judged prompts.  torn: blocks and snapshots that are not what was written."""
+    """What one run came to. lost, doubled: prompts.  torn: blocks and snapshots that are not what was written.
+
+    different: pairs and steps that are not those of the quiet run.  contradictions: see the function of that name.
+    """
 
     seconds: float
     kills: list[str] = field(default_factory=list)
     lost: int = 0
     doubled: int = 0
     torn: int = 0
-    different_pairs: int = 0
+    different: int = 0
+    contradictions: int = 0
 
 
 class Head:
@@ -138,8 +149,8 @@ def run(head: Head, command: list[str], log: Path, kills: list[tuple[float, str]
     return Outcome(time.monotonic() - started, done)
 
 
-def check(outcome: Outcome, root: Path, quiet: Path | None) -> Outcome:
-    """Count what a run lost, doubled, tore or did differently from the quiet one."""
+def check(outcome: Outcome, root: Path, quiet: Path | None, judge: FakeJudge | None = None) -> Outcome:
+    """Count what a run lost, doubled, tore or did differently from the quiet one. judge: the one of the run, if it is a fake."""
     ledger = Ledger(root)
     for iteration in range(1, ITERATIONS + 1):
         wanted = [prompt.prompt_id for prompt in ledger.prompts(iteration)]
@@ -154,22 +165,46 @@ def check(outcome: Outcome, root: Path, quiet: Path | None) -> Outcome:
             continue
         names = [row.prompt_id for row in judged]
         outcome.lost += len(set(wanted) - set(names)) + abs(len(candidates) - len(wanted))
+        outcome.lost += abs(len(ledger.held_out(iteration)) - len(ledger.prompts(0)))
         outcome.doubled += len(names) - len(set(names))
         anchored = [row.prompt_id for row in ledger.rows(Anchored, iteration, "anchored-iter-0")]
-        outcome.lost += anchored != (wanted if iteration > 1 else [])
+        outcome.lost += anchored != (wanted if iteration > 1 and ledger.config().training.anchors.base else [])
+        outcome.contradictions += contradictions(ledger, iteration, judge)
         log = ledger.training_rows(iteration)
         outcome.doubled += max(0, sum(row["pairs"] for row in log) - len(wanted))
         if quiet is not None:
             other = Ledger(quiet)
             pairs = zip(judged, other.rows(Judged, iteration), strict=True)
-            outcome.different_pairs += sum(mine != theirs for mine, theirs in pairs)
+            outcome.different += sum(mine != theirs for mine, theirs in pairs)
             anchored = (list(one.rows(Anchored, iteration, "anchored-iter-0")) for one in (ledger, other))
-            outcome.different_pairs += next(anchored) != next(anchored)
+            outcome.different += next(anchored) != next(anchored)
             # Equal numbers in every step: the same pairs, each once, in the same order, from the same weights.
             steps = zip(log, other.training_rows(iteration), strict=True)
-            outcome.different_pairs += sum(mine != theirs for mine, theirs in steps)
+            outcome.different += sum(mine != theirs for mine, theirs in steps)
     outcome.torn += len(list(root.rglob("*.tmp-*"))) + len(list(root.rglob("*.damaged")))
     return outcome
+
+
+def contradictions(ledger: Ledger, iteration: int, judge: FakeJudge | None) -> int:
+    """What does not follow from the samples in the run folder: judgements, steps by their tokens, the evaluation.
+
+    A block that is sampled twice and used in both versions is one.
+    """
+    config, report = ledger.config(), ledger.report(iteration) or {}
+    rows = list(ledger.scored(iteration))
+    found = sum(judged.responses != candidates.responses for candidates, judged in rows)
+    pairs = [pair(candidates, judged, config) for candidates, judged in rows]
+    tokens = [2 * len(p.prompt_token_ids) + len(p.chosen.token_ids) + len(p.rejected.token_ids) for p in pairs]
+    size = config.training.batch_size
+    batches = [sum(tokens[start : start + size]) for start in range(0, len(tokens), size)]
+    found += batches != [row["tokens"] for row in ledger.training_rows(iteration)]
+    if judge is not None:
+        new, base = ledger.held_out(iteration), ledger.held_out(0)
+        rate = float(wins(judge.compare(*duels(new, base))).mean())
+        found += report["win_rate_vs_base"] != pytest.approx(rate)
+        lengths = [len(ids) for row in new for ids in row.token_ids]
+        found += report["mean_response_tokens"] != pytest.approx(sum(lengths) / len(lengths))
+    return found
 
 
 def schedule(seed: int, seconds: float) -> list[tuple[float, str]]:
@@ -178,10 +213,13 @@ def schedule(seed: int, seconds: float) -> list[tuple[float, str]]:
     return sorted((chance.uniform(0, 0.95 * seconds), chance.choice(KINDS)) for _ in range(chance.randint(1, 3)))
 
 
-def fake_run(head: Head, folder: Path, kills: list[tuple[float, str]], quiet: Path | None) -> Outcome:
+def fake_run(
+    head: Head, folder: Path, kills: list[tuple[float, str]], quiet: Path | None, varied: bool = False
+) -> Outcome:
     root = folder / "run"
-    outcome = run(head, ["tests.cluster.chaos_driver", str(root), str(ITERATIONS)], folder / "driver.log", kills)
-    return check(outcome, root, quiet)
+    command = ["tests.cluster.chaos_driver", str(root), str(ITERATIONS), *(["varied"] if varied else [])]
+    outcome = run(head, command, folder / "driver.log", kills)
+    return check(outcome, root, None if varied else quiet, FakeJudge())
 
 
 def real_run(head: Head, folder: Path) -> Outcome:
@@ -208,9 +246,9 @@ def main(arguments: list[str] | None = None) -> int:
         alone = fake_run(head, quiet, [], None)
         print(f"quiet: {alone.seconds:.0f} s", flush=True)
         for number in range(given.runs):
-            place = _in(folder, f"run-{number}")
-            outcome = fake_run(head, place, schedule(given.seed + number, alone.seconds), quiet / "run")
-            print(f"seed {given.seed + number}: {outcome}", flush=True)
+            place, seed = _in(folder, f"run-{number}"), given.seed + number
+            outcome = fake_run(head, place, schedule(seed, alone.seconds), quiet / "run", varied=seed % 2 == 1)
+            print(f"seed {seed}: {outcome}", flush=True)
             outcomes.append(outcome)
             shutil.rmtree(place)
         if given.real:
@@ -218,14 +256,14 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"real engines: {outcome}", flush=True)
     kills = sum(len(outcome.kills) for outcome in outcomes)
     summary = {"runs": len(outcomes), "kills": kills}
-    for name in ("lost", "doubled", "torn", "different_pairs"):
+    for name in FAULTS:
         summary[name] = sum(getattr(outcome, name) for outcome in outcomes)
     late = sum(outcome.seconds - alone.seconds for outcome in outcomes)
     report = {**summary, "seconds_lost_per_kill": round(late / max(kills, 1), 1)}
     given.output.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report))
     shutil.rmtree(folder)
-    return 0 if not any(summary[name] for name in ("lost", "doubled", "torn", "different_pairs")) else 1
+    return 0 if not any(summary[name] for name in FAULTS) else 1
 
 
 def _in(folder: Path, name: str) -> Path:

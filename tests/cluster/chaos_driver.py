@@ -1,7 +1,8 @@
 """The driver of a chaos run: fake engines, the real coordinator, pools, pipeline and trainer.
 
-    python -m tests.cluster.chaos_driver RUN_DIR ITERATIONS
+    python -m tests.cluster.chaos_driver RUN_DIR ITERATIONS [varied]
 
+varied: the generators sample differently each time, as real ones do.
 Submitted again after its own death, it goes on like `jobs/sppo.py`, whose `run` it calls.
 """
 
@@ -19,6 +20,7 @@ from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
 
 PROMPTS = 46  # an iteration: 12 batches of 4 pairs, the last with 2
+HELD_OUT = 10
 OVERRIDES = [
     "block=6",
     "training.checkpoint_steps=3",
@@ -31,19 +33,20 @@ OVERRIDES = [
 
 
 def prompts(iteration: int) -> list[Prompt]:
-    return [Prompt(f"{iteration}-{n}", f"prompt {n} of {iteration}", [2, 5, 9 + n]) for n in range(PROMPTS)]
+    count = PROMPTS if iteration else HELD_OUT
+    return [Prompt(f"{iteration}-{n}", f"prompt {n} of {iteration}", [2, 5, 9 + n]) for n in range(count)]
 
 
-def main(root: Path, iterations: int) -> None:
+def main(root: Path, iterations: int, varied: bool) -> None:
     base = Snapshot(0, str(playground.build(log=sppo.say).policy))
     config = load_config(overrides=[*OVERRIDES, f"iterations={iterations}", f"policy.model={base.uri}"])
     ledger = Ledger(root)
     with ledger.hold():
         ledger.claim(config, {})
-        parts = [[], *(prompts(t) for t in range(1, iterations + 1))]
+        parts = [prompts(t) for t in range(iterations + 1)]
         store_prompts(ledger, parts)
         sppo.connect()
-        build = partial(FakeGenerator, base, seconds=0.5)
+        build = partial(FakeGenerator, base, seconds=0.5, varied=varied)
         pools = (
             Pool.remote("generator", partial(generator.start, config, build, ledger), config.generators),
             Pool.remote(
@@ -55,4 +58,4 @@ def main(root: Path, iterations: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), "varied" in sys.argv[3:])

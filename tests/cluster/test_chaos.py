@@ -1,11 +1,16 @@
 """A killed process is a delay: a fixed sample of what `make chaos` does."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.judging import judged_rows
 from sppo_ray.playground import Playground
+from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
+from sppo_ray.run_folder import HELD_OUT, Ledger
 from tests.cluster import chaos
 
 # One to three kills each.
@@ -22,14 +27,41 @@ def head(playground: Playground, tmp_path_factory: pytest.TempPathFactory) -> It
 def quiet(head: chaos.Head, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     folder = tmp_path_factory.mktemp("quiet")
     outcome = chaos.fake_run(head, folder, [], None)
-    assert (outcome.lost, outcome.doubled, outcome.torn) == (0, 0, 0)
+    assert faults(outcome) == [0] * 5
     return folder / "run", outcome.seconds
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_change_nothing(seed: int, head: chaos.Head, quiet: tuple[Path, float], tmp_path: Path) -> None:
-    outcome = chaos.fake_run(head, tmp_path, chaos.schedule(seed, quiet[1]), quiet[0])
+    outcome = chaos.fake_run(head, tmp_path, chaos.schedule(seed, quiet[1]), quiet[0], varied=seed % 2 == 1)
     print(f"{outcome.seconds - quiet[1]:.0f} s lost to {outcome.kills}")
     assert outcome.kills
-    assert (outcome.lost, outcome.doubled, outcome.torn, outcome.different_pairs) == (0, 0, 0, 0)
+    assert faults(outcome) == [0] * 5
     assert head.left_behind() == []
+
+
+def faults(outcome: chaos.Outcome) -> list[int]:
+    return [getattr(outcome, name) for name in chaos.FAULTS]
+
+
+@pytest.mark.parametrize("what", ["sampled", "sampled and judged", "evaluated"])
+def test_samples_that_were_drawn_twice_are_seen(what: str, quiet: tuple[Path, float], tmp_path: Path) -> None:
+    """Of a block, after the first samples were judged, trained or evaluated."""
+    ledger = Ledger(shutil.copytree(quiet[0], tmp_path / "run"))
+    folder = HELD_OUT if what == "evaluated" else None
+    path = ledger.block(Candidates, 1, 0, folder)
+    first = ledger.read(Candidates, path)
+    prompts = [Prompt(row.prompt_id, row.prompt, row.prompt_token_ids) for row in first]
+    policy = Snapshot(1 if folder else 0, "")
+    again = FakeGenerator(policy, varied=True).generate(prompts, len(first[0].responses), policy.name)
+    path.unlink()
+    ledger.write(again, Candidates, path)
+    if what == "sampled and judged":
+        texts = [row.prompt for row in again], [row.responses for row in again]
+        judged = ledger.block(Judged, 1, 0)
+        judged.unlink()
+        judge = FakeJudge()
+        rows, _ = judged_rows(again, judge.compare(*texts), judge.truncated(*texts), ledger.config().judge)
+        ledger.write(rows, Judged, judged)
+    outcome = chaos.check(chaos.Outcome(0.0), ledger.root, None, FakeJudge())
+    assert outcome.contradictions and faults(outcome)[:4] == [0, 0, 0, 0]
