@@ -80,10 +80,6 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         judge.check()
     check_loss(config.training.loss, config.training.eta)
     find_optimizer(config.training.optimizer)
-    if config.training.adapter.rank:
-        raise ConfigError(
-            f"training.adapter.rank is {config.training.adapter.rank}: a whole run with an adapter is not proven yet; 0 trains all weights"
-        )
     lengths = config.policy.max_prompt_length, config.generation.max_new_tokens
     if config.rankers.gpus and not any(judge.demand(*lengths).memory for judge in judges):
         say(f"judge.kind={config.judge.kind} needs no GPU: rankers.gpus=0 leaves it to the other roles")

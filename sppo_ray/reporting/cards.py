@@ -56,7 +56,7 @@ def front_matter(config: Config) -> dict[str, Any]:
     """What the Hugging Face hub reads of a card. Prompts from files or the playground are no data set of the hub."""
     hub_data = config.prompts.source != "playground" and not _is_file(config.prompts.source)
     return {
-        "library_name": "transformers",
+        "library_name": "peft" if config.training.adapter.rank else "transformers",
         "pipeline_tag": "text-generation",
         "base_model": shown_name(config.policy.model),
         **({"datasets": [config.prompts.source]} if hub_data else {}),
@@ -79,10 +79,10 @@ def hyperparameters(config: Config) -> list[tuple[str, str]]:
         ("lr_scheduler_type", training.schedule),
         ("lr_scheduler_warmup_ratio", f"{training.warmup_ratio:g}"),
         ("max_grad_norm", f"{training.max_grad_norm:g}"),
-        ("num_train_epochs", f"{training.epochs} an iteration"),
+        ("num_train_epochs", f"{training.epochs} per iteration"),
         ("max_length, max_prompt_length", f"{config.policy.max_length}, {config.policy.max_prompt_length} tokens"),
         ("dtype", config.policy.dtype),
-        ("candidates a prompt", str(generation.candidates)),
+        ("candidates per prompt", str(generation.candidates)),
         ("temperature, top_p", f"{generation.temperature:g}, {generation.top_p:g}"),
         ("max_new_tokens", str(generation.max_new_tokens)),
         ("judge", _judge(judge)),
@@ -112,7 +112,7 @@ def _introduction(config: Config, iteration: int) -> str:
         "This model was made with [Self-Play Preference Optimization](https://arxiv.org/abs/2405.00675), iteration "
         f"{iteration} of {config.iterations}, from {_link(config.policy.model)}. The prompts are those of "
         f"{_link(config.prompts.source, 'datasets/')}, a part of them for each iteration. All responses are the policy's "
-        f"own, {config.generation.candidates} a prompt, compared by the judge {_link(config.judge.model)}."
+        f"own, {config.generation.candidates} per prompt, compared by the judge {_link(config.judge.model)}."
     )
 
 
