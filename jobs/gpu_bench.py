@@ -137,7 +137,7 @@ def random_gemma(folder: Path, shape: dict[str, Any]) -> int:
 
 
 def judging(folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
-    """Ordered comparisons of about 700 tokens a second, here in batches and by llm-blender one at a time."""
+    """Ordered comparisons of about 700 tokens per second, here in batches and by llm-blender one at a time."""
     checkpoint = random_pairrm(folder / "pairrm", DEBERTA | (SMALL if tiny else {}))
     judge = PairRM(checkpoint, device=str(device), batch_tokens=131_072 if device.type == "cuda" else 4096)
     words = "the answer is a longer text of many plain words ".split()
@@ -152,7 +152,7 @@ def judging(folder: Path, device: torch.device, tiny: bool) -> dict[str, Any]:
     theirs = _rate(lambda some: blender.rank(prompts[some], texts[some], batch_size=1), few, len(prompts[few]), device)
     encoder = sum(p.numel() for p in judge._model._encoder.layer.parameters())
     return {
-        "tokens a comparison": tokens,
+        "tokens per comparison": tokens,
         "comparisons/s": ours,
         "mfu (2N a token, attention left out)": 2 * encoder * tokens * ours / PEAK,
         "llm-blender comparisons/s": theirs,

@@ -1,6 +1,6 @@
 """Sampling through the pool against the bare vLLM engine, and against the release's five passes of one response.
 
-In: the playground's policy and the 220 prompts of its first iteration. Out: tokens a second of the three ways, and the
+In: the playground's policy and the 220 prompts of its first iteration. Out: tokens per second of the three ways, and the
 share of the time that the pool's engine steps.
 """
 

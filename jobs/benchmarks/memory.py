@@ -34,7 +34,7 @@ class Case:
     length: int = 128
 
     def config(self, workers: int) -> Config:
-        """A batch is one full forward pass a worker."""
+        """A batch is one full forward pass per worker."""
         common = ["training.batch_size=2", f"training.workers={workers}", f"policy.max_length={self.length}"]
         common += ["policy.max_prompt_length=64", "training.micro_batch_size=1", "training.micro_batch_tokens=512"]
         return load_config(overrides=[*common, "training.reference_tolerance=1e9", *self.overrides])

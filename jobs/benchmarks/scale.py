@@ -1,6 +1,6 @@
 """What dispatching costs: fake generators from 1 to 64 on one machine, and from 1,000 to 100,000 prompts.
 
-In: fakes that take half a second a block, or none. Out: efficiency, CPU a prompt of what stands around the engines,
+In: fakes that take half a second per block, or none. Out: efficiency, CPU per prompt of what stands around the engines,
 memory a prompt.
 """
 
@@ -19,7 +19,7 @@ from sppo_ray.config import Config, load_config
 from sppo_ray.records import Candidates
 
 SECONDS, BLOCK = 0.5, 32
-ROUNDS = 24  # blocks a generator
+ROUNDS = 24  # blocks per generator
 SIZES = (1, 4, 16, 64)
 FEW, MANY = 1_000, 100_000
 OURS = ("ray::Pool", "ray::Board", "driver")  # the rest is engines and Ray itself
@@ -42,7 +42,7 @@ def run() -> list[Ratio]:
             f"fakes, stages and Ray want {demand:.1f} cores at full speed, {psutil.cpu_count()} are here",
             **efficiencies,
         ),
-        at_most("scale: CPU ms a prompt around the engines", 1e3 * sum(cpu[name] for name in OURS), 1, **per_process),
+        at_most("scale: CPU ms per prompt around the engines", 1e3 * sum(cpu[name] for name in OURS), 1, **per_process),
         at_most(f"scale: memory at {MANY} prompts to {FEW}", growth, 1.1, bytes_a_prompt=bytes_a_prompt, MB=megabytes),
     ]
 
@@ -55,7 +55,7 @@ def configure(size: int, block: int, *more: str) -> Config:
 
 
 def dispatch(size: int) -> tuple[float, Counter[str]]:
-    """Share of the time that the generators work, from the first block to the last, and CPU seconds a prompt by process.
+    """Share of the time that the generators work, from the first block to the last, and CPU seconds per prompt by process.
 
     Of an iteration after another one, in which every process has loaded what it needs.
     """

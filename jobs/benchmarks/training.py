@@ -1,4 +1,4 @@
-"""Training: memory of the loss against the plain way, trained tokens a second against TRL."""
+"""Training: memory of the loss against the plain way, trained tokens per second against TRL."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def run() -> list[Ratio]:
 
 
 def tokens_a_second() -> Ratio:
-    """Both train one epoch on the same pairs, two processes x 4 pairs a step; the first steps are not counted.
+    """Both train one epoch on the same pairs, two processes x 4 pairs per step; the first steps are not counted.
 
     TRL as it comes: gradient checkpointing, a second copy of the model as reference; also with precomputed references.
     """
@@ -37,7 +37,7 @@ def tokens_a_second() -> Ratio:
         "model": f"Gemma-2, hidden {MODEL['hidden_size']}, {MODEL['num_hidden_layers']} layers, vocabulary {MODEL['vocab_size']}",
         "a step": f"{WORKERS} processes x {PAIRS} pairs, float32, ZeRO-3 over gloo, checkpointing, RMSprop",
     }
-    name = f"trained tokens a second, TRL {TRL} (sppo_hard) = 1"
+    name = f"trained tokens per second, TRL {TRL} (sppo_hard) = 1"
     try:
         python = _trl_python()
     except subprocess.CalledProcessError as error:

@@ -15,7 +15,7 @@ from sppo_ray.preference import preference_probabilities
 from sppo_ray.records import Judged
 from sppo_ray.run_folder import Ledger
 
-EACH = 100  # pairs an iteration, by margin and by disagreement each
+EACH = 100  # pairs per iteration, by margin and by disagreement each
 CYCLE = 1e6  # logits: puts prompts with a cycle before all others
 
 

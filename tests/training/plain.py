@@ -15,7 +15,7 @@ from sppo_ray.training.logprobs import token_logprobs
 STEPS = 5
 # Model and settings of each pair of steps. Responses of 5 to 12 tokens: a budget of 23 gives the two workers 4 and 2 passes.
 CASES = {
-    "a pair a pass": ("gemma2", ["training.micro_batch_size=1"]),
+    "one pair per pass": ("gemma2", ["training.micro_batch_size=1"]),
     "budget of tokens": (
         "gemma2",
         ["training.micro_batch_tokens=23", "training.gradient_checkpointing=true", "training.loss=sppo_single"],

@@ -191,7 +191,7 @@ def test_zero_steps_on_two_workers_are_plain_steps(models: Path, two_workers: Pa
     assert_same_weights(result["weights"], expected)
 
 
-@pytest.mark.parametrize("case", ["a pair a pass", "untied head"])
+@pytest.mark.parametrize("case", ["one pair per pass", "untied head"])
 def test_a_recomputed_reference_is_the_policys_own(models: Path, two_workers: Path, case: str) -> None:
     model = models / CASES[case][0]
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
