@@ -147,7 +147,7 @@ def test_an_engine_that_hangs_is_replaced(tmp_path: Path) -> None:
 def test_a_prompt_that_engines_fail_on_is_set_aside_and_the_others_are_not(how: str, tmp_path: Path) -> None:
     ledger, path = Ledger(tmp_path), Ledger(tmp_path).block(Candidates, 1, 0)
     pool = open_pool(ledger, partial(Rascal, how), size=1, tries=2)
-    failed = asyncio.run(sample_block(EnginePools(CONFIG, ledger, pool, None), path, PROMPTS, 5, "iter-0"))
+    _, failed = asyncio.run(sample_block(EnginePools(CONFIG, ledger, pool, None), path, PROMPTS, 5, "iter-0"))
 
     assert [row.prompt_id for row in ledger.read(Candidates, path)] == ["p0", "p2"]
     (prompt,) = ledger.set_aside(1)
