@@ -4,6 +4,7 @@ In: a folder and texts to train its tokenizer on. Out: `<folder>/base` (DeBERTa 
 """
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ def build_checkpoint(
 ) -> Path:
     """Returns the checkpoint's folder; its scores are spread over several units."""
     base, checkpoint = folder / "base", folder / "pairrm"
-    tokenizer = DebertaV2Tokenizer(vocab=_unigram(texts, vocabulary))
+    # A prefix token must not be a piece already: llm-blender's collator would then add fewer than PREFIX_TOKENS.
+    tokenizer = DebertaV2Tokenizer(vocab=_unigram([re.sub(r"<\|\w*\|>", "", text) for text in texts], vocabulary))
     tokenizer.save_pretrained(base)
     torch.manual_seed(0)
     config = DebertaV2Config(

@@ -20,6 +20,12 @@ from sppo_ray.reporting.trackers import Trackers, check_trackers
 NUMBERS = {"train/loss": 2.5, "train/step": 3, "held_out/win_rate": None, "phase": "training"}
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A tracker's first step imports its library, which takes long on a busy machine."""
+    monkeypatch.setattr(trackers, "CLOSE_SECONDS", 100.0)
+
+
 def config_of(name: str) -> Config:
     return load_config(overrides=[f"trackers=[{name}]"])
 
@@ -77,8 +83,8 @@ def test_trackio_in_a_local_folder(tmp_path):
     """In a process of its own: Trackio reads its folder from the environment when it is imported."""
     script = (
         "import sys; from pathlib import Path; from sppo_ray.config import load_config; "
-        "from sppo_ray.reporting.trackers import Trackers; "
-        "found = Trackers(load_config(overrides=['trackers=[trackio]']), Path(sys.argv[1])); "
+        "from sppo_ray.reporting import trackers; trackers.CLOSE_SECONDS = 100.0; "
+        "found = trackers.Trackers(load_config(overrides=['trackers=[trackio]']), Path(sys.argv[1])); "
         "found.log(7, {'train/loss': 2.5}); found.close()"
     )
     environment = os.environ | {"TRACKIO_DIR": str(tmp_path)}
