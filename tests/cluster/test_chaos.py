@@ -11,6 +11,7 @@ from sppo_ray.judging import judged_rows
 from sppo_ray.playground import Playground
 from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
 from sppo_ray.run_folder import HELD_OUT, Ledger
+from sppo_ray.run_folder.blocks import to_bytes
 from tests.cluster import chaos
 
 # One to three kills each.
@@ -55,14 +56,11 @@ def test_samples_that_were_drawn_twice_are_seen(what: str, quiet: tuple[Path, fl
     prompts = [Prompt(row.prompt_id, row.prompt, row.prompt_token_ids) for row in first]
     policy = Snapshot(1 if folder else 0, "")
     again = FakeGenerator(policy, varied=True).generate(prompts, len(first[0].responses), policy.name)
-    path.unlink()
-    ledger.write(again, Candidates, path)
+    path.write_bytes(to_bytes(again, Candidates))
     if what == "sampled and judged":
         texts = [row.prompt for row in again], [row.responses for row in again]
-        judged = ledger.block(Judged, 1, 0)
-        judged.unlink()
         judge = FakeJudge()
         rows, _ = judged_rows(again, judge.compare(*texts), judge.truncated(*texts), ledger.config().judge)
-        ledger.write(rows, Judged, judged)
+        ledger.block(Judged, 1, 0).write_bytes(to_bytes(rows, Judged))
     outcome = chaos.check(chaos.Outcome(0.0), ledger.root, None, FakeJudge())
     assert outcome.contradictions and faults(outcome)[:4] == [0, 0, 0, 0]
