@@ -88,7 +88,7 @@ def run_warnings(report: dict[str, Any]) -> list[str]:
 
 
 def result_table(report: dict[str, Any]) -> Table:
-    """The table at the end of a run: a row an iteration; win rates and lengths (tokens) are those on held-out prompts."""
+    """The table at the end of a run: one row per iteration; win rates and lengths (tokens) are those on held-out prompts."""
     table = Table(box=box.SIMPLE_HEAD)
     columns = ["iteration", "vs base", "vs previous", "rule vs base", "tokens", "loss first", "last"]
     for column in [*columns, "sample s", "judge s", "train s", "advance s", "total s"]:

@@ -1,26 +1,20 @@
 """vLLM with an adapter samples from the policy that PEFT makes of it, also after another one is loaded in place."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from transformers import AutoModelForCausalLM
 
 from sppo_ray.config import load_config
 from sppo_ray.errors import SnapshotMismatch
 from sppo_ray.playground import Playground
-from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.run_folder.publishing import publish
 from sppo_ray.sampling import VLLMGenerator
-from sppo_ray.training.logprobs import token_logprobs
+from tests.sampling.mismatch import mismatch, network_of
 
 NATS_PER_TOKEN = 0.03  # in bfloat16: rounding makes about 0.013
-
-
-def network_of(model: str) -> Any:
-    return AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="eager")
 
 
 def adapter(base: str, folder: Path, number: int) -> Snapshot:
@@ -32,18 +26,6 @@ def adapter(base: str, folder: Path, number: int) -> Snapshot:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     written = settings.to_dict() | {"base_model_name_or_path": base, "target_modules": sorted(settings.target_modules)}  # type: ignore[arg-type]
     return publish(folder, number, shapes, torch.bfloat16, tensors.items(), base, "", adapter=written)
-
-
-def mismatch(network: Any, rows: list[Candidates]) -> float:
-    """Mean absolute difference between the engine's log-probabilities and PEFT's on the same tokens."""
-    differences = []
-    for row in rows:
-        for ids, logprobs in zip(row.token_ids, row.logprobs, strict=True):
-            tokens = torch.tensor([row.prompt_token_ids + ids])
-            with torch.inference_mode():
-                scored = token_logprobs(network(input_ids=tokens).logits, tokens)[0, len(row.prompt_token_ids) :]
-            differences.append((scored - torch.tensor(logprobs)).abs())
-    return torch.cat(differences).mean().item()
 
 
 def test_adapters_are_exchanged_in_place_and_stale_ones_are_noticed(

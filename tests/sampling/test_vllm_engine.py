@@ -17,10 +17,10 @@ from sppo_ray.config import Config, TrainingSettings, load_config
 from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
-from sppo_ray.records import Candidates, ChatRequest, Prompt, Snapshot, TokenDelta
+from sppo_ray.records import ChatRequest, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder.publishing import publish
 from sppo_ray.sampling import VLLMGenerator, vllm_engine
-from sppo_ray.training.logprobs import token_logprobs
+from tests.sampling.mismatch import mismatch, network_of
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
 TEXTS = [
@@ -65,19 +65,6 @@ def temporary_files() -> list[Path]:
     return sorted(Path(tempfile.gettempdir()).glob("vllm*"))
 
 
-def mismatch(model: str, rows: list[Candidates]) -> float:
-    """Mean absolute difference between the engine's log-probabilities and Transformers' on the same tokens."""
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="eager")
-    differences = []
-    for row in rows:
-        for ids, logprobs in zip(row.token_ids, row.logprobs, strict=True):
-            tokens = torch.tensor([row.prompt_token_ids + ids])
-            with torch.inference_mode():
-                scored = token_logprobs(network(input_ids=tokens).logits, tokens)[0, len(row.prompt_token_ids) :]
-            differences.append((scored - torch.tensor(logprobs)).abs())
-    return torch.cat(differences).mean().item()
-
-
 def test_candidates_are_complete(
     engine: VLLMGenerator, config: Config, prompts: list[Prompt], stops: list[int]
 ) -> None:
@@ -119,7 +106,7 @@ def test_scored_sequences_are_those_of_a_transformers_forward_pass(
     assert [len(values) for values in found] == [len(ids) - start for ids, start in sequences]
     scored = [replace(row, logprobs=found[2 * n : 2 * n + 2]) for n, row in enumerate(rows)]
     # bfloat16 rounds logits of unlikely tokens more coarsely: the limit is the reference guard's.
-    assert mismatch(str(playground.policy), scored) < TrainingSettings().reference_tolerance
+    assert mismatch(network_of(str(playground.policy)), scored) < TrainingSettings().reference_tolerance
     for row, (again, _) in zip(rows, zip(found[::2], found[1::2], strict=True), strict=True):
         assert again == pytest.approx(row.logprobs[0], abs=0.1)  # as when they were sampled
     with pytest.raises(SnapshotMismatch, match="holds iter-0, the work asks for iter-1"):
@@ -129,7 +116,7 @@ def test_scored_sequences_are_those_of_a_transformers_forward_pass(
 def test_logprobs_are_those_of_a_transformers_forward_pass(
     engine: VLLMGenerator, playground: Playground, prompts: list[Prompt]
 ) -> None:
-    assert mismatch(str(playground.policy), engine.generate(prompts, 5, "iter-0")) < NATS_A_TOKEN
+    assert mismatch(network_of(str(playground.policy)), engine.generate(prompts, 5, "iter-0")) < NATS_A_TOKEN
 
 
 def test_another_snapshot_than_asked_for_is_refused(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
@@ -153,8 +140,10 @@ def test_a_published_policy_loaded_in_place_gives_its_own_logprobs(
 
     assert engine.snapshot == snapshot
     assert len(list((tmp_path / "policy").glob("*.safetensors"))) > 1
-    assert mismatch(snapshot.uri, new) < NATS_A_TOKEN
-    assert mismatch(snapshot.uri, old) > 10 * NATS_A_TOKEN  # the change shows, so the agreement above means something
+    assert mismatch(network_of(snapshot.uri), new) < NATS_A_TOKEN
+    assert (
+        mismatch(network_of(snapshot.uri), old) > 10 * NATS_A_TOKEN
+    )  # the change shows, so the agreement above means something
 
 
 def test_stale_weights_are_noticed_exactly(
