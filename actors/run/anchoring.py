@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from actors.run.scoring import EnginePools
-from sppo_ray.config import Config
 from sppo_ray.records import Candidates, Judged, Snapshot
 
 if TYPE_CHECKING:
@@ -25,7 +24,8 @@ async def anchor(
 ) -> None:
     """Score every judged block under each anchor of the iteration besides its current policy. load: into the generators."""
     config, ledger = pools.config, pools.ledger
-    sizes = block_sizes(config, len(await asyncio.to_thread(ledger.prompts, iteration)))
+    prompts = len(await asyncio.to_thread(ledger.prompts, iteration))
+    sizes = [min(config.block, prompts - start) for start in range(0, prompts, config.block)]
     at_once = asyncio.Semaphore(config.generators.max * config.generators.blocks)
 
     async def one(snapshot: Snapshot, block: int) -> None:
@@ -46,8 +46,3 @@ async def anchor(
             board.anchoring(snapshot)
             await load(snapshot)
             await asyncio.gather(*(one(snapshot, block) for block, there in enumerate(kept) if not there))
-
-
-def block_sizes(config: Config, prompts: int) -> list[int]:
-    """Prompts of each block of an iteration."""
-    return [min(config.block, prompts - start) for start in range(0, prompts, config.block)]
