@@ -70,6 +70,7 @@ class _Worker:
         self._name, self._start = name, start
         self._waiting: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(MOST_WAITING)
         self.lost = 0  # steps
+        self._logging = False  # a step is with the tracker
         self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
         self._thread.start()
 
@@ -83,7 +84,7 @@ class _Worker:
         with suppress(queue.Full):
             self._waiting.put(None, timeout=max(0.0, deadline - time.monotonic()))
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        self.lost += sum(item is not None for item in list(self._waiting.queue))
+        self.lost += sum(item is not None for item in list(self._waiting.queue)) + self._logging
         if self.lost:
             log.warning("tracker %s: %d steps were not logged; training.jsonl has them all", self._name, self.lost)
 
@@ -91,11 +92,13 @@ class _Worker:
         tracker: GeneralTracker | None = None
         while (item := self._waiting.get()) is not None:
             step, numbers = item
+            self._logging = True
             try:
                 tracker = tracker or self._start()
                 tracker.log(numbers, step=step)
             except Exception as error:  # a tracker's library may raise anything
                 self._lose(f"{type(error).__name__}: {error}")
+            self._logging = False
         if tracker is not None:
             try:
                 tracker.finish()
@@ -112,8 +115,11 @@ class _Worker:
 
 def _start(name: str, run: str, folder: Path, settings: dict[str, Any]) -> "GeneralTracker":
     from accelerate import PartialState, tracking
+    from accelerate.utils import patch_environment
 
-    PartialState(cpu=True)  # what Accelerate's logging asks for
+    # Accelerate's logging asks for its state, which would wait for the other processes of a Slurm or MPI job.
+    with patch_environment(local_rank=-1, world_size=1, pmi_size=1, ompi_comm_world_size=1, mv2_comm_world_size=1):
+        PartialState(cpu=True)
     tracker: GeneralTracker
     if name == "tensorboard":  # event files in the run folder: `tensorboard --logdir RUN/tensorboard`
         tracker = tracking.TensorBoardTracker("tensorboard", folder)

@@ -80,14 +80,15 @@ def test_mlflow_in_a_local_database(tmp_path, monkeypatch):
 
 
 def test_trackio_in_a_local_folder(tmp_path):
-    """In a process of its own: Trackio reads its folder from the environment when it is imported."""
+    """In a process of its own, as one of a Slurm job has it: Trackio reads its folder when it is imported."""
     script = (
         "import sys; from pathlib import Path; from sppo_ray.config import load_config; "
         "from sppo_ray.reporting import trackers; trackers.CLOSE_SECONDS = 100.0; "
         "found = trackers.Trackers(load_config(overrides=['trackers=[trackio]']), Path(sys.argv[1])); "
         "found.log(7, {'train/loss': 2.5}); found.close()"
     )
-    environment = os.environ | {"TRACKIO_DIR": str(tmp_path)}
+    job = {"LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "PMI_SIZE": "2"}  # nobody else comes
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path)} | job
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], env=environment, check=True, timeout=120)
     (file,) = tmp_path.rglob("*.db")
     with sqlite3.connect(file) as database:
@@ -115,7 +116,7 @@ def test_a_tracker_that_is_out_of_reach_never_keeps_the_run_waiting(tmp_path, mo
     monkeypatch.setattr(trackers, "CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(trackers, "_start", lambda *_: stuck)
     found = Trackers(config_of("wandb"), tmp_path)
-    for step in range(20):  # the first is under way, three wait
+    for step in range(20):  # the first hangs, three wait
         found.log(step, NUMBERS)
         while step == 0 and found._all[0]._waiting.qsize():
             time.sleep(0.001)
@@ -123,7 +124,7 @@ def test_a_tracker_that_is_out_of_reach_never_keeps_the_run_waiting(tmp_path, mo
     assert stuck.seen == []
     assert [record.message for record in caplog.records] == [
         "tracker wandb does not take the numbers of the run, which goes on without it: 3 steps wait for it",
-        "tracker wandb: 19 steps were not logged; training.jsonl has them all",
+        "tracker wandb: 20 steps were not logged; training.jsonl has them all",
     ]
     stuck.free.set()
 
