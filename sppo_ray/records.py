@@ -175,6 +175,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class KeptShare:
+    """What a snapshot, which is rounded, keeps (p) of an iteration's update (u) of the float32 weights; 1 is all of it."""
+
+    projection: float  # <p, u> / <u, u>
+    cosine: float  # <p, u> / (|p| |u|), 0 where p is 0
+
+
+@dataclass(frozen=True)
 class ReferenceGap:
     """d = log pi_t by the trainer minus log pi_t by the sampler, over response tokens, in nats.
 

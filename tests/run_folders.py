@@ -25,6 +25,9 @@ def judged(sampled: Candidates, comparisons: list[list[float]], win_rates: list[
 GAP = {"reference_mean_abs": 0.001, "reference_p95_abs": 0.003, "reference_mean": -0.0002, "reference_k3": 1e-6}
 
 
+KEPT = {"projection": 0.275, "cosine": 0.462}
+
+
 def training_row(step: int, chosen: float = 0.0, rejected: float = 0.0, pairs: int = 1) -> dict[str, Any]:
     numbers = {"loss": 4.0 / step, "pairs": pairs, "chosen_log_ratio": chosen, "rejected_log_ratio": rejected}
     return {"step": step, **numbers, "skipped": False, **(GAP if step == 1 else {})}
@@ -43,7 +46,7 @@ def run_folder(root: Path, texts: list[str], overrides: list[str] | None = None)
         ledger.write([held_out], Candidates, ledger.block(Candidates, iteration, 0, "evaluation"))
     files.write_json_lines(ledger.training_log(1), [training_row(1), training_row(2)])
     (ledger.iteration(1) / "policy").mkdir()
-    files.write_json(ledger.iteration(1) / "policy" / "manifest.json", {})
+    files.write_json(ledger.iteration(1) / "policy" / "manifest.json", {"kept": KEPT})
     evaluation = {"mean_response_tokens": 3.0}
     for name in ("base", "previous"):
         evaluation |= {f"win_rate_vs_{name}": 0.75, f"win_rate_vs_{name}_interval": [0.7, 0.8]}

@@ -74,6 +74,12 @@ class RunMetrics:
         gap = report.get("diagnostics", {}).get("reference") or {}
         mismatch = "Mean |sampler - trainer| of the log-probabilities of the same tokens, nats per token."
         self._gauge("sppo_reference_mismatch_nats", mismatch, gap.get("mean_abs"))
+        kept = report.get("diagnostics", {}).get("kept") or {}
+        self._gauge(
+            "sppo_update_kept_ratio",
+            "Share of the update that the snapshot keeps, a projection.",
+            kept.get("projection"),
+        )
         for pool in status.pools:
             self._pool(pool, status)
 

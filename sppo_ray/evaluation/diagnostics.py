@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sppo_ray.evaluation.exploitation import Drift, drift, warnings
 from sppo_ray.preference import preference_probabilities
-from sppo_ray.records import Candidates, Judged, ReferenceGap
+from sppo_ray.records import Candidates, Judged, KeptShare, ReferenceGap
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CONFIDENT = 0.95  # a win with P above it, or below 1 - it
@@ -43,6 +43,7 @@ class Diagnostics:
     duplicate_share: of candidates whose text an earlier candidate of the prompt has.
     skipped_steps: optimizer steps that left the weights as they were, because the loss or its gradient was not a number.
     reference: sampler against trainer, on the first batch.
+    kept: what the snapshot, which is rounded, keeps of the update.
     drift: of the responses to the held-out prompts from the base's.
     """
 
@@ -65,6 +66,7 @@ class Diagnostics:
     duplicate_share: float
     skipped_steps: int
     reference: ReferenceGap | None
+    kept: KeptShare | None
     drift: Drift | None
     warnings: list[str]
 
@@ -81,6 +83,7 @@ def diagnose(
     temperature: float = 1.0,
     orders: int = 2,
     min_margin: float = 0.0,
+    kept: KeptShare | None = None,
 ) -> Diagnostics:
     """Everything about one iteration. scored is read once, prompt by prompt, so that an iteration need not fit in memory.
 
@@ -118,6 +121,7 @@ def diagnose(
         "duplicate_share": sum(fact.duplicates for fact in facts) / lengths.size,
         "skipped_steps": sum(bool(row.get("skipped")) for row in training),
         "reference": next((gap for gap in map(ReferenceGap.of, training) if gap), None),
+        "kept": kept,
     }
     moved = drift(held_out, base) if held_out else None
     return Diagnostics(**numbers, drift=moved, warnings=warnings(numbers, moved))

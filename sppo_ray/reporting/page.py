@@ -35,6 +35,8 @@ DIAGNOSTICS = (
     ("95 % of tokens below", "|d|, nats", "reference.p95_abs", ".4f"),
     ("Signed mean", "trainer minus sampler, nats per token", "reference.mean", "+.4f"),
     ("KL(sampler || trainer)", "mean of e^d - 1 - d, nats per token", "reference.k3", ".2g"),
+    ("Update kept, projection", "share of the update that the snapshot has, which is rounded", "kept.projection", ".3f"),
+    ("Update kept, cosine", "between the update and what the snapshot has of it", "kept.cosine", ".3f"),
     ("Skipped optimizer steps", "the loss or its gradient was not a finite number", "skipped_steps", "d"),
     ("Prompts judged equal", "chosen and rejected are the same response", "equal_share", ".1%"),
     ("Pairs left out", "win rates differ by less than training.min_margin", "left_out_share", ".1%"),

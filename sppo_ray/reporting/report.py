@@ -40,6 +40,7 @@ def iteration_report(
         temperature=config.judge.temperature,
         orders=config.judge.orders,
         min_margin=config.training.min_margin,
+        kept=ledger.kept(iteration),
     )
     return {
         "iteration": iteration,
@@ -88,9 +89,12 @@ def run_warnings(report: dict[str, Any]) -> list[str]:
 
 
 def result_table(report: dict[str, Any]) -> Table:
-    """The table at the end of a run: one row per iteration; win rates and lengths (tokens) are those on held-out prompts."""
+    """The table at the end of a run: one row per iteration; win rates and lengths (tokens) are those on held-out prompts.
+
+    kept: share of the update that the snapshot keeps, as a projection.
+    """
     table = Table(box=box.SIMPLE_HEAD)
-    columns = ["iteration", "vs base", "vs previous", "rule vs base", "tokens", "loss first", "last"]
+    columns = ["iteration", "vs base", "vs previous", "rule vs base", "tokens", "loss first", "last", "kept"]
     for column in [*columns, "sample s", "judge s", "train s", "advance s", "total s"]:
         table.add_column(column, justify="right", no_wrap=True)
     for row in report["iterations"]:
@@ -103,6 +107,7 @@ def result_table(report: dict[str, Any]) -> Table:
             _number(row["mean_response_tokens"], 1),
             f"{row['loss']['first']:.4g}",
             f"{row['loss']['last']:.4g}",
+            _number((row["diagnostics"].get("kept") or {}).get("projection"), 2),
             *(f"{seconds[name]:.1f}" for name in ("generate", "judge", "train", "advance", "total")),
         )
     return table

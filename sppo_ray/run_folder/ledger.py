@@ -15,10 +15,10 @@ import yaml
 
 from sppo_ray.config import Config, changes, validated
 from sppo_ray.errors import ConfigError, DamagedFile, RunFolderError
-from sppo_ray.records import Anchored, Candidates, Judged, Prompt, Record, SetAside, Snapshot
+from sppo_ray.records import Anchored, Candidates, Judged, KeptShare, Prompt, Record, SetAside, Snapshot
 from sppo_ray.run_folder import blocks, files
 from sppo_ray.run_folder.lock import hold
-from sppo_ray.run_folder.snapshots import MANIFEST, read_snapshot, verify, withdraw
+from sppo_ray.run_folder.snapshots import MANIFEST, read_manifest, read_snapshot, verify, withdraw
 from sppo_ray.run_folder.storage import remote
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,12 @@ class Ledger:
     def snapshot(self, iteration: int) -> Snapshot | None:
         """The published policy of an iteration, if there is one. Cheap: only its manifest is read."""
         return read_snapshot(self._policy(iteration), iteration)
+
+    def kept(self, iteration: int) -> KeptShare | None:
+        """How much of an iteration's update its snapshot keeps, where that is known."""
+        snapshot = self.snapshot(iteration)
+        found = read_manifest(self._policy(iteration), snapshot).get("kept") if snapshot else None
+        return KeptShare(**found) if found else None
 
     def verified_snapshot(self, iteration: int) -> Snapshot | None:
         """The published policy of an iteration, every file of it read and verified; a damaged one is set aside."""

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from sppo_ray.records import Snapshot
 from sppo_ray.run_folder import files
 from sppo_ray.run_folder.adapters import SETTINGS, WEIGHTS
+from sppo_ray.run_folder.kept import UpdateKept
 from sppo_ray.run_folder.shards import ahead, timed, write_shard
 from sppo_ray.run_folder.snapshots import MANIFEST, scratch, withdraw
 from sppo_ray.run_folder.storage import remote, reporting
@@ -39,12 +41,13 @@ def publish(
 ) -> Snapshot:
     """Write a model folder from a stream of tensors, holding two in memory, and give it its name at the end.
 
-    shapes: of all tensors, in the order in which they come.  base: the model whose configuration and tokenizer it keeps.
+    shapes: of all tensors, in the order in which they come.  base: the model that they were trained from, whose
+    configuration and tokenizer are kept.
     adapter: PEFT's settings, where the tensors are an adapter of the base; its folder is published instead.
     card: the text of its README.md.  seconds: gets the time of gather, write and digest, which overlap.
     """
     seconds = Counter() if seconds is None else seconds
-    weights = WeightSum(dtype)
+    weights, kept = WeightSum(dtype), UpdateKept(base, dtype, dtype)
     with scratch() if remote(folder) else _beside(folder) as temporary:
         with reporting(temporary):
             files.disk.make_folder(temporary)
@@ -55,13 +58,15 @@ def publish(
                 files.disk.write(temporary / SETTINGS, json.dumps(adapter, indent=2).encode())
                 stem = WEIGHTS
             digests = _write_shards(
-                temporary, stem, shapes, dtype, ahead(weights.over(tensors), seconds), shard_bytes, seconds
+                temporary, stem, shapes, dtype, ahead(kept.over(weights.over(tensors)), seconds), shard_bytes, seconds
             )
             # The manifest seals what engines load. The card is for people, and written again after each evaluation.
             others = [file for file in sorted(temporary.iterdir()) if file.name not in digests]
+            share = kept.share()
             manifest = {
                 "iteration": iteration,
                 "weights": weights.hex(),
+                "kept": asdict(share) if share else None,
                 "files": digests | {file.name: files.digest_file(file) for file in others},
             }
             files.disk.write(temporary / "README.md", card.encode())

@@ -15,6 +15,7 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
@@ -196,19 +197,16 @@ class TrainablePolicy:
                 yield adapter_name(name), parameter
 
     def gather(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights, one whole tensor after another, on the CPU. One worker iterates to the end, the others `assist`."""
+        """The float32 weights, one whole tensor after another, on the CPU. One worker iterates to the end, the others `assist`."""
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)  # it is set per thread, and another thread may iterate
         for name, parameter in self._published():
-            with deepspeed.zero.GatheredParameters([parameter]):
-                tensor = parameter.detach().to("cpu", copy=True)
-            yield name, tensor
+            yield name, safe_get_full_fp32_param(parameter).to("cpu")
 
     def assist(self) -> None:
         """Take part in another worker's `gather`."""
         for _, parameter in self._published():
-            with deepspeed.zero.GatheredParameters([parameter]):
-                pass
+            safe_get_full_fp32_param(parameter)
 
     def save(self, folder: Path, log: list[dict[str, Any]]) -> None:
         """Write a ZeRO checkpoint, each worker its own part: weights, optimizer, schedule, and the log so far."""

@@ -13,9 +13,9 @@ from sppo_ray.records import Judged
 from sppo_ray.reporting.charts import Series, line_chart, smoothed, thinned
 from sppo_ray.reporting.page import page, results, run_charts
 from sppo_ray.reporting.pair_browser import browsed, disagreement, margin
-from sppo_ray.reporting.report import iteration_report, run_warnings, write_run_report
+from sppo_ray.reporting.report import iteration_report, result_table, run_warnings, write_run_report
 from sppo_ray.run_folder import files
-from tests.run_folders import candidates, judged, run_folder, training_row
+from tests.run_folders import KEPT, candidates, judged, run_folder, training_row
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "<img src=x onerror=alert(2)>"
 
@@ -86,6 +86,9 @@ def test_the_run_report_brings_page_cards_and_warnings(ledger):
     diagnostics = json.loads((ledger.root / "report.json").read_text())["iterations"][0]["diagnostics"]
     assert diagnostics["position_bias"] == pytest.approx(0.5)
     assert diagnostics["warnings"] == []
+    assert diagnostics["kept"] == KEPT
+    assert "<td>0.275</td>" in page(ledger) and "<td>0.462</td>" in page(ledger)
+    assert [list(column.cells) for column in result_table(report).columns if column.header == "kept"] == [["0.28"]]
     report["iterations"][0]["diagnostics"]["warnings"] = ["length: too long"]
     assert run_warnings(report) == ["warning, iteration 1: length: too long"]
 
