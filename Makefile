@@ -1,4 +1,5 @@
 # make demo    the playground, end to end, on a Ray head of its own
+# make demo-real   a real language model, SmolLM2-135M-Instruct, the same way: 25 minutes on two cores
 # make test    all tests            make lint    ruff and mypy
 # make chaos   seeded kills of every kind of process, into chaos.json; RUNS=50 SEED=0, REAL=1 for real engines too
 # make env     the environment (.venv) alone
@@ -11,10 +12,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench chaos env lock docs build
+.PHONY: demo demo-real test lint bench chaos env lock docs build
 
 demo: .venv/.installed
 	$(BIN)/python jobs/demo.py
+
+demo-real: .venv/.installed
+	$(BIN)/python jobs/demo.py --recipe smollm2-135m-instruct
 
 test: .venv/.installed
 	$(BIN)/python -m pytest

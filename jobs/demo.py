@@ -1,6 +1,7 @@
-"""The playground on a Ray head of its own, submitted as a job, as on a real cluster.
+"""The playground, or another recipe, on a Ray head of its own, submitted as a job, as on a real cluster.
 
-    sppo-ray demo [key.path=value ...]        `make demo` and python jobs/demo.py are the same
+    sppo-ray demo [--recipe NAME] [key.path=value ...]        `make demo` and python jobs/demo.py are the same
+    sppo-ray demo --recipe smollm2-135m-instruct              `make demo-real`: a real language model
 
 Starts a local Ray head with its dashboard, runs `ray job submit -- sppo-ray run`, follows its log, says where to look,
 and stops the head again, also when interrupted. Arguments are those of `sppo-ray run`; runs go to ./runs.
@@ -19,11 +20,14 @@ from datetime import datetime
 from pathlib import Path
 
 from actors.cluster.connection import shorten_temporary_folder
+from sppo_ray.errors import ModelError
+from sppo_ray.instructions import small_model
 
 START_SECONDS = 120
 STOP_SECONDS = 30
 DASHBOARD_PORT = 8265
 OBJECT_STORE_BYTES = 512 << 20
+REAL_MODEL = "smollm2-135m-instruct"  # the recipe
 BIN = Path(sys.executable).parent
 
 
@@ -32,6 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
     if set(words) & {"-h", "--help"}:
         print((__doc__ or "").strip())
         return 0
+    try:
+        words = [*words, *model_override(words)]
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started this in the background
     runs = Path("runs").resolve()
@@ -58,6 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
             return 130
         finally:
             stop(head)
+
+
+def model_override(words: list[str]) -> list[str]:
+    """The folder of the real model, where the recipe is the one that trains it and names no other."""
+    if REAL_MODEL not in words or any(word.startswith("policy.model=") for word in words):
+        return []
+    return [f"policy.model={small_model()}"]
 
 
 def head_environment() -> dict[str, str]:

@@ -15,7 +15,7 @@ ROOMS = {
     "sppo_ray": [
         "errors", "loading", "preference", "loss", "records", "config", "models", "run_folder", "prompts", "sampling", "judging",
         "training",
-        "evaluation", "reporting", "planning", "playground", "theory", "preparation", "web", "fakes",
+        "evaluation", "reporting", "planning", "playground", "instructions", "theory", "preparation", "web", "fakes",
     ],
     "actors": ["cluster", "engines", "run", "service"],
 }  # fmt: skip

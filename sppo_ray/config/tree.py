@@ -31,7 +31,7 @@ class PromptSource(Section):
     """Where prompts come from."""
 
     source: str
-    """`playground`, a file (JSON lines, JSON, CSV, TSV, Parquet, Arrow), a folder of a data set, or its name on the hub."""
+    """`playground`, `instructions` (checkable ones), a file (JSON lines, JSON, CSV, TSV, Parquet, Arrow), a folder of a data set, or its name on the hub."""
     split: str | None = None
     """Split of a data set, or file of a folder without its extension; `{iteration}` in it stands for 1, 2, 3."""
     subset: str | None = None

@@ -95,6 +95,7 @@ NAMED = {
     "Qwen/Qwen3-8B": Shape(36, 4096, 32, 8, 128, 12288, **_QWEN_3),
     "Qwen/Qwen3-14B": Shape(40, 5120, 40, 8, 128, 17408, **_QWEN_3),
     "Qwen/Qwen3-32B": Shape(64, 5120, 64, 8, 128, 25600, **_QWEN_3),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Shape(30, 576, 9, 3, 64, 1536, 49152, 8192, tied=True, source="hub"),
     "microsoft/phi-4": Shape(40, 5120, 40, 10, 128, 17920, 100352, 16384, source="hub"),
     # Of the larger Gemma 3 models, the language model alone.
     "google/gemma-3-1b-it": Shape(26, 1152, 4, 1, 256, 6912, 262144, 32768, **_GEMMA_3),

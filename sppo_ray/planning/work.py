@@ -13,7 +13,13 @@ from sppo_ray.models import Shape
 from sppo_ray.planning.memory import FP32, micro_batch, number_bytes, trained_parameters
 
 # Prompts per iteration. Snorkel's card: about 20k per split; UltraFeedback: about 64k in one split, divided by three.
-PROMPTS = {"snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset": 20_000, "openbmb/UltraFeedback": 21_300, "playground": 220}
+PROMPTS = {
+    "snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset": 20_000,
+    "openbmb/UltraFeedback": 21_300,
+    "playground": 220,
+    "instructions": 140,
+}
+HELD_OUT = {"playground": 165, "instructions": 104}  # prompts of their own
 
 # Mean tokens. UltraFeedback's prompts: about 190. Responses: the released Gemma's AlpacaEval mean is 1669 to 1803
 # characters, about 400 tokens. The playground's are its own.
@@ -61,7 +67,7 @@ def work(config: Config) -> Work:
     others = len(config.training.other_anchors(config.iterations))  # of the last iteration, which has most
     return Work(
         prompts=prompts,
-        held_out=(165 if in_playground else config.evaluation.held_out) * config.evaluation.responses,
+        held_out=HELD_OUT.get(config.prompts.source, config.evaluation.held_out) * config.evaluation.responses,
         prompt=prompt,
         response=response,
         comparisons=comparisons,

@@ -4,7 +4,7 @@ In: settings. Out: folders with a policy, a judge and prompts, and a rule that s
 """
 
 from sppo_ray.playground.answers import rule_score, rule_scores
-from sppo_ray.playground.builder import Playground, build, build_reward
+from sppo_ray.playground.builder import Playground, build, build_reward, cache_folder
 from sppo_ray.playground.settings import PlaygroundSettings
 
-__all__ = ["Playground", "PlaygroundSettings", "build", "build_reward", "rule_score", "rule_scores"]
+__all__ = ["Playground", "PlaygroundSettings", "build", "build_reward", "cache_folder", "rule_score", "rule_scores"]

@@ -36,10 +36,15 @@ class Playground:
     prompts: Path
 
 
+def cache_folder(name: str, cache: Path | None = None) -> Path:
+    """Where this project keeps what it makes once: in `cache`, $SPPO_RAY_CACHE or the user's cache folder."""
+    root = cache or os.environ.get("SPPO_RAY_CACHE") or platformdirs.user_cache_dir("sppo-ray")
+    return Path(root).resolve() / name
+
+
 def build(settings: PlaygroundSettings = STANDARD, cache: Path | None = None, log: Log = print) -> Playground:
     """The playground of these settings: from the cache, or made now (about two minutes on two cores)."""
-    root = Path(cache or os.environ.get("SPPO_RAY_CACHE") or platformdirs.user_cache_dir("sppo-ray")) / "playground"
-    folder = root.resolve() / _digest(settings)
+    folder = cache_folder("playground", cache) / _digest(settings)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The lock only saves duplicate work; the atomic rename is what keeps the folder correct.

