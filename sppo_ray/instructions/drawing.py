@@ -63,7 +63,8 @@ def _held_out() -> Iterator[dict[str, str]]:
     rng = random.Random(0)
     by_name = {one.name: one for one in TRAINED}
     several, few = EACH
-    groups = [(one.name, (one,), several) for one in TRAINED] + [(one.name, (one,), few) for one in HELD_OUT]
+    groups: list[tuple[str, tuple[Constraint, ...], int]] = [(one.name, (one,), several) for one in TRAINED]
+    groups += [(one.name, (one,), few) for one in HELD_OUT]
     groups += [("+".join(names), tuple(by_name[name] for name in names), few) for names in HELD_OUT_TOGETHER]
     for name, chosen, count in groups:
         for place, instruction in enumerate(rng.sample(sorted(instructions("held_out")), count)):
