@@ -34,6 +34,7 @@ JOBS = {
     "plan": ("jobs.plan", "print the memory, time and cost of a run, without a GPU"),
     "judge": ("jobs.judge", "score a file of prompts and responses, and report on the judge"),
     "evaluate": ("jobs.evaluate", "win rates, best-of-n and AlpacaEval outputs of a policy"),
+    "export": ("jobs.export", "write a trained policy to a plain folder, or send it to the hub"),
     "demo": ("jobs.demo", "run the playground on a Ray head of its own, as a submitted job"),
 }
 Json = dict[str, Any]

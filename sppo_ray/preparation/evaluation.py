@@ -86,13 +86,7 @@ def find_snapshot(name: str, setup: EvaluationSetup) -> Snapshot:
     if name.isdecimal():
         if ledger is None:
             raise RunFolderError(f"{name} is the number of an iteration: name its run with --run-dir")
-        snapshot = ledger.snapshot(int(name)) if int(name) else Snapshot(0, config.policy.model)
-        if snapshot is None:
-            published = [str(t) for t in range(1, config.iterations + 1) if ledger.snapshot(t)]
-            raise RunFolderError(
-                f"{ledger.root} has no policy of iteration {name}; it has those of {', '.join(published) or 'none'}"
-            )
-        return snapshot
+        return ledger.published(int(name)) if int(name) else Snapshot(0, config.policy.model)
     if not Path(name).expanduser().is_dir() and not is_hub_name(name):
         raise ModelError(f"{name}: no such model: give `base`, the number of an iteration, or a model's folder")
     return Snapshot(0, absolute(name))

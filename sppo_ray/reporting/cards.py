@@ -36,13 +36,19 @@ def write_cards(ledger: Ledger) -> None:
             files.write_bytes(ledger.iteration(iteration) / "policy" / CARD, text.encode())
 
 
-def model_card(config: Config, iteration: int, reports: list[dict[str, Any]]) -> str:
-    """The card of an iteration's policy; reports: of the iterations that are evaluated."""
+def model_card(
+    config: Config, iteration: int, reports: list[dict[str, Any]], linked: bool = True, merged: bool = False
+) -> str:
+    """The card of an iteration's policy; reports: of the iterations that are evaluated.
+
+    linked: the other iterations lie beside it.  merged: the adapter is added to the base, and the policy a plain model.
+    """
+    last = max([iteration, *(row["iteration"] for row in reports)])
     sections = [
-        f"---\n{yaml.safe_dump(front_matter(config), sort_keys=False)}---",
+        f"---\n{yaml.safe_dump(front_matter(config, merged), sort_keys=False)}---",
         f"# {config.recipe}, SPPO iteration {iteration}",
         _introduction(config, iteration),
-        "## Links to other models\n\n" + _links(max([iteration, *(row["iteration"] for row in reports)]), iteration),
+        *(["## Links to other models\n\n" + _links(last, iteration)] if linked else []),
         "## Model description\n\n" + _description(config),
         "## Evaluation results\n\n" + _results(config, iteration, reports),
         *_warnings(iteration, reports),
@@ -52,11 +58,11 @@ def model_card(config: Config, iteration: int, reports: list[dict[str, Any]]) ->
     return "\n\n".join(sections) + "\n"
 
 
-def front_matter(config: Config) -> dict[str, Any]:
+def front_matter(config: Config, merged: bool = False) -> dict[str, Any]:
     """What the Hugging Face hub reads of a card. Prompts from files or the playground are no data set of the hub."""
     hub_data = config.prompts.source != "playground" and not _is_file(config.prompts.source)
     return {
-        "library_name": "peft" if config.training.adapter.rank else "transformers",
+        "library_name": "peft" if config.training.adapter.rank and not merged else "transformers",
         "pipeline_tag": "text-generation",
         "base_model": shown_name(config.policy.model),
         **({"datasets": [config.prompts.source]} if hub_data else {}),
@@ -67,10 +73,14 @@ def front_matter(config: Config) -> dict[str, Any]:
 def hyperparameters(config: Config) -> list[tuple[str, str]]:
     training, generation, judge = config.training, config.generation, config.judge
     share = training.batch_size // training.workers
+    lora = training.adapter
+    targets = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
+    adapter = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, on {targets}"
     return [
         ("learning_rate", f"{training.learning_rate:g}"),
         ("eta", f"{training.eta:g}"),
         ("loss", training.loss),
+        *((("adapter", adapter),) if lora.rank else ()),
         ("anchors", anchors(config)),
         ("total_train_batch_size", f"{training.batch_size} pairs"),
         ("per_device_train_batch_size", str(min(training.micro_batch_size, share))),

@@ -6,13 +6,14 @@ In: records, reports, weights. Out: the same, verified by digest; a damaged file
 
 from sppo_ray.run_folder import files
 from sppo_ray.run_folder.ledger import HELD_OUT, Ledger
-from sppo_ray.run_folder.snapshots import local, scratch
+from sppo_ray.run_folder.snapshots import copy_snapshot, local, scratch
 from sppo_ray.run_folder.storage import location, remote, reporting
 
 __all__ = [
     "HELD_OUT",
     "Ledger",
     "adapters",
+    "copy_snapshot",
     "files",
     "local",
     "location",

@@ -183,6 +183,16 @@ class Ledger:
         found = read_manifest(self._policy(iteration), snapshot).get("kept") if snapshot else None
         return KeptShare(**found) if found else None
 
+    def published(self, iteration: int) -> Snapshot:
+        """The published policy of an iteration. Raises `RunFolderError` naming those that there are."""
+        snapshot = self.snapshot(iteration)
+        if snapshot is None:
+            there = [str(t) for t in range(1, self.config().iterations + 1) if self.snapshot(t)]
+            raise RunFolderError(
+                f"{self.root} has no policy of iteration {iteration}; it has those of {', '.join(there) or 'none'}"
+            )
+        return snapshot
+
     def verified_snapshot(self, iteration: int) -> Snapshot | None:
         """The published policy of an iteration, every file of it read and verified; a damaged one is set aside."""
         snapshot = self.snapshot(iteration)

@@ -74,6 +74,14 @@ def local(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, uri=str(folder))
 
 
+def copy_snapshot(snapshot: Snapshot, folder: Path) -> None:
+    """Copy the files that a snapshot's manifest names into a folder of this machine. Raises `DamagedFile` if one is not whole."""
+    here = local(snapshot)
+    verify(here)
+    for name in read_manifest(Path(here.uri), here)["files"]:
+        shutil.copyfile(Path(here.uri) / name, folder / name)
+
+
 def _download(source: Path, folder: Path, snapshot: Snapshot) -> None:
     manifest = read_manifest(source, snapshot)["files"]
     with scratch() as temporary:

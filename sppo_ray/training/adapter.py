@@ -1,15 +1,19 @@
 """Low-rank adapters: the layers that are trained beside a frozen policy. The one module that touches PEFT.
 
-In: a network, the adapter's settings, an adapter folder to go on from. Out: the network with trainable layers, and PEFT's settings.
+In: a network, the adapter's settings, an adapter folder to go on from. Out: the network with trainable layers, and PEFT's settings;
+or a plain model, the adapter merged into its base.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM
 
-from sppo_ray.config import Config
-from sppo_ray.errors import ModelError
-from sppo_ray.run_folder.adapters import PREFIX, adapter_settings, read_adapter
+from sppo_ray.config import Config, PolicySettings
+from sppo_ray.errors import ModelError, one_line
+from sppo_ray.run_folder.adapters import PREFIX, adapter_settings, base_of, read_adapter
+from sppo_ray.run_folder.publishing import copy_base
 
 NAME = "default"  # of the adapter, within the names of its parameters
 
@@ -45,6 +49,26 @@ def add_adapter(network: Any, config: Config, model: str) -> dict[str, Any]:
             for name, tensor in read_adapter(model).items():
                 trained[name].copy_(tensor)
     return {key: sorted(value) if isinstance(value, set) else value for key, value in settings.to_dict().items()}
+
+
+def write_merged(adapter: str, folder: Path, policy: PolicySettings) -> None:
+    """Write the model that an adapter folder makes of its base, with the base's configuration and tokenizer.
+
+    Raises `ModelError` if the base cannot be loaded.
+    """
+    from peft import PeftModel
+
+    base, dtype = base_of(adapter), getattr(torch, policy.dtype)
+    try:
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype, trust_remote_code=policy.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{base}, the adapter's base, cannot be loaded ({one_line(error)}): put it there again"
+        ) from error
+    PeftModel.from_pretrained(network, adapter).merge_and_unload().save_pretrained(folder)
+    copy_base(base, folder, dtype, policy.trust_remote_code)
 
 
 def adapter_name(parameter: str) -> str:

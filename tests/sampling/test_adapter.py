@@ -3,36 +3,24 @@
 from pathlib import Path
 
 import pytest
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftModel
 
 from sppo_ray.config import load_config
 from sppo_ray.errors import SnapshotMismatch
 from sppo_ray.playground import Playground
 from sppo_ray.records import Prompt, Snapshot
-from sppo_ray.run_folder.publishing import publish
 from sppo_ray.sampling import VLLMGenerator
+from tests.adapters import published_adapter
 from tests.sampling.mismatch import mismatch, network_of
 
 NATS_PER_TOKEN = 0.03  # in bfloat16: rounding makes about 0.013
-
-
-def adapter(base: str, folder: Path, number: int) -> Snapshot:
-    """A random adapter, published as a run publishes its own."""
-    torch.manual_seed(number)
-    settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
-    network = get_peft_model(network_of(base), settings, autocast_adapter_dtype=False)
-    tensors = {name: 0.5 * tensor.detach() for name, tensor in get_peft_model_state_dict(network).items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    written = settings.to_dict() | {"base_model_name_or_path": base, "target_modules": sorted(settings.target_modules)}  # type: ignore[arg-type]
-    return publish(folder, number, shapes, torch.bfloat16, tensors.items(), base, "", adapter=written)
 
 
 def test_adapters_are_exchanged_in_place_and_stale_ones_are_noticed(
     playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = str(playground.policy)
-    first, second = (adapter(base, tmp_path / f"iter-{number}", number) for number in (1, 2))
+    first, second = (published_adapter(base, tmp_path / f"iter-{number}", number) for number in (1, 2))
     assert sum(file.stat().st_size for file in (tmp_path / "iter-1").iterdir()) < 100_000
     config = load_config(overrides=["generation.max_new_tokens=16", "training.adapter.rank=4"])
     engine = VLLMGenerator(config, Snapshot(0, base), [])

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from fastapi import FastAPI
 
 from sppo_ray.fakes import FakeRun
 from sppo_ray.records import Judged
@@ -33,11 +34,17 @@ def sampled_folder(root: Path) -> Ledger:
 @contextmanager
 def served(run: FakeRun, chats: int = 16, port: int = 0) -> Iterator[str]:
     """The address of the run's service."""
-    server, bound = http_server(create_app(run, TOKEN, chats)), bind("127.0.0.1", port)
+    with listening(create_app(run, TOKEN, chats), port) as url:
+        httpx.Client(transport=httpx.HTTPTransport(retries=10)).get(f"{url}/healthz").raise_for_status()
+        yield url
+
+
+@contextmanager
+def listening(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """The address of an application."""
+    server, bound = http_server(app), bind("127.0.0.1", port)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
-    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    httpx.Client(transport=httpx.HTTPTransport(retries=10)).get(f"{url}/healthz").raise_for_status()
-    yield url
+    yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     server.should_exit = True
     thread.join(10)
