@@ -1,7 +1,7 @@
 # make demo    the playground, end to end, on a Ray head of its own
 # make demo-real   a real language model, SmolLM2-135M-Instruct, the same way: 25 minutes on two cores
 # make test    all tests            make lint    ruff and mypy
-# make chaos   seeded kills of every kind of process, into chaos.json; RUNS=50 SEED=0, REAL=1 for real engines too
+# make chaos   seeded kills of every kind of process, into chaos.json; RUNS=50 SEED=0, REAL=10 for so many with real engines too
 # make env     the environment (.venv) alone
 # make bench   the speed ratios, into bench.json; BENCH="judge scale" for some of them
 # make lock    resolve the pinned CPU stack anew (requirements/cpu.txt)
@@ -33,9 +33,10 @@ bench: .venv/.installed
 
 RUNS ?= 50
 SEED ?= 0
+REAL ?= 0
 
 chaos: .venv/.installed
-	$(BIN)/python -m tests.cluster.chaos --runs $(RUNS) --seed $(SEED) $(if $(REAL),--real)
+	$(BIN)/python -m tests.cluster.chaos --runs $(RUNS) --seed $(SEED) --real $(REAL)
 
 env: .venv/.installed
 

@@ -17,6 +17,7 @@ from sppo_ray.config import MOST_CHATS, Config, TrainingSettings
 from sppo_ray.judging import trained
 from sppo_ray.records import Anchored, Candidates, ChatRequest, Judged, Progress, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder import Ledger, local
+from sppo_ray.sampling import end_with
 
 if TYPE_CHECKING:
     from sppo_ray.sampling import Generator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 class GeneratorActor(EngineActor):
     def __init__(self, name: str, build: "Callable[[], Generator]", ledger: Ledger) -> None:
         super().__init__(name, build, ledger)
+        # Ray looks for its raylet, too, but takes a process for alive that has ended and that nobody has waited for.
+        end_with(int(os.environ["RAY_RAYLET_PID"]))
         self._sampled = Counter("sppo_sampled_tokens", "Tokens sampled for the run.", ("run", "member"))
 
     def ready(self) -> tuple[int, str]:

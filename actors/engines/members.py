@@ -222,6 +222,8 @@ class Members:
             progress = await asyncio.wait_for(member.actor.progress.remote(), POLL_SECONDS)
         except RayActorError:
             self._lost(member, f"{member.name}: its process died", life)
+        except RayTaskError as error:  # nobody needs to ask an engine anything to learn that it is gone
+            self._replace(member, f"{member.name}: {self._why(error)}", life)
         except TimeoutError:
             return  # a machine that is busy; the engine's own calls have their time limit
         else:

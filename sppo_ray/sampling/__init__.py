@@ -4,7 +4,8 @@ In: `Prompt`s or a `ChatRequest`. Out: `Candidates` with the raw log-probability
 The only room that touches vLLM.
 """
 
+from sppo_ray.sampling.child import end_with
 from sppo_ray.sampling.generator import Generator
 from sppo_ray.sampling.vllm_engine import VLLMGenerator
 
-__all__ = ["Generator", "VLLMGenerator"]
+__all__ = ["Generator", "VLLMGenerator", "end_with"]

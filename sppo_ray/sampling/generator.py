@@ -32,7 +32,10 @@ class Generator(Protocol):
         """End the answer to the request of that name, if it is still in progress."""
 
     def progress(self) -> Progress:
-        """Tokens sampled for the run so far, unfinished responses included, and sequences in flight. Cheap; waits for nothing."""
+        """Tokens sampled for the run so far, unfinished responses included, and sequences in flight. Cheap; waits for nothing.
+
+        Raises `EngineFailed` once the engine is beyond repair.
+        """
 
     def load(self, snapshot: Snapshot) -> None:
         """Load new weights in place once in-flight requests finish; raises `SnapshotMismatch` if they are not the snapshot's."""

@@ -4,11 +4,12 @@ In: a prompt, a sequence to score, or a person's question. Out: what vLLM return
 """
 
 import queue
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from sppo_ray.records import ChatRequest, Prompt, TokenDelta
+from sppo_ray.records import Candidates, ChatRequest, Prompt, TokenDelta
 from sppo_ray.sampling.deltas import token_delta
 
 
@@ -18,7 +19,23 @@ class Request:
 
     prompt: Prompt
     candidates: int
-    future: Future[Any]
+    future: Future[Candidates]
+
+    def take(self, output: Any, snapshot: str, text: Callable[[Any], str]) -> int:
+        """text: of a completion. Returns the tokens of all."""
+        completions = output.outputs
+        row = Candidates(
+            prompt_id=self.prompt.prompt_id,
+            prompt=self.prompt.text,
+            prompt_token_ids=self.prompt.token_ids,
+            responses=[text(completion) for completion in completions],
+            token_ids=[list(completion.token_ids) for completion in completions],
+            logprobs=[list(completion.logprobs.logprobs) for completion in completions],
+            finish_reasons=[completion.finish_reason for completion in completions],
+            snapshot=snapshot,
+        )
+        self.future.set_result(row)
+        return sum(map(len, row.token_ids))
 
     def fail(self, error: Exception) -> None:
         self.future.set_exception(error)

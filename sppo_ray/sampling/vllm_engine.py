@@ -4,6 +4,7 @@ In: `Prompt`s or a `ChatRequest`. Out: `Candidates`, stamped with the snapshot t
 The one module that touches vLLM.
 """
 
+import os
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 from sppo_ray.config import Config
 from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
+from sppo_ray.sampling.child import watch
 from sppo_ray.sampling.environment import set_environment
 from sppo_ray.sampling.requests import Chat, Request, Scoring
 
@@ -69,6 +71,9 @@ class VLLMGenerator:
             why = shorten(str(error), 300)  # vLLM may list all models that it knows
             raise ModelError(f"policy.model: vLLM cannot run {snapshot.uri}: {why}") from error
         self._engine = LLMEngine.from_vllm_config(settings, usage, disable_log_stats=True)
+        self._failure: EngineFailed | None = None
+        watch(self._engine, self._fail)
+        self._engine.collective_rpc(WorkerExtension.end_with.__name__, args=(os.getpid(),))
         self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
         self._adapters = AdapterSlot(self._engine, snapshot, config.policy.dtype) if rank else None
         whole = Snapshot(0, base_of(snapshot.uri)) if rank else snapshot
@@ -81,7 +86,6 @@ class VLLMGenerator:
         self._sampled = 0  # tokens of finished requests of the run
         self._progress, self._counted = Progress(0, 0), 0.0
         self.busy_seconds = 0.0  # that the engine has stepped with requests in it
-        self._failure: EngineFailed | None = None
         threading.Thread(target=self._serve, name="vllm-engine", daemon=True).start()
 
     @property
@@ -121,6 +125,8 @@ class VLLMGenerator:
         self._inbox.put(name)
 
     def progress(self) -> Progress:
+        if self._failure is not None:
+            raise self._failure
         return self._progress
 
     def load(self, snapshot: Snapshot) -> None:
@@ -176,10 +182,9 @@ class VLLMGenerator:
         try:
             outputs = self._engine.step()
         except Exception as error:
-            # The engine is beyond repair: callers learn why, now and later, and the owner replaces it.
-            self._failure = EngineFailed(f"{type(error).__name__}: {error}")
+            failure = self._fail(EngineFailed(f"{type(error).__name__}: {error}"))
             for request in self._waiting.values():
-                request.fail(self._failure)
+                request.fail(failure)
             self._waiting.clear()
             return
         for output in outputs:
@@ -191,12 +196,15 @@ class VLLMGenerator:
             elif isinstance(request, Scoring):
                 request.take(output)
             else:  # FINAL_ONLY: it has no output before it is finished
-                row = self._candidates(request.prompt, output)
-                self._sampled += sum(map(len, row.token_ids))
-                request.future.set_result(row)
+                self._sampled += request.take(output, self._snapshot.name, self._text)
         # Now and then: vLLM's own statistics would cost time in every step.
         if not self._waiting or time.monotonic() - self._counted > COUNT_SECONDS:
             self._progress, self._counted = self._count_tokens(), time.monotonic()
+
+    def _fail(self, failure: EngineFailed) -> EngineFailed:
+        """The engine is beyond repair: callers learn why, now and later, and the owner replaces it."""
+        self._failure = self._failure or failure
+        return self._failure
 
     def _count_tokens(self) -> Progress:
         states: list[Any] = list(self._engine.output_processor.request_states.values())
@@ -277,19 +285,6 @@ class VLLMGenerator:
             flat_logprobs=True,
             detokenize=False,  # token by token; `_text` does it at once
             output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-
-    def _candidates(self, prompt: Prompt, output: Any) -> Candidates:
-        completions = output.outputs
-        return Candidates(
-            prompt_id=prompt.prompt_id,
-            prompt=prompt.text,
-            prompt_token_ids=prompt.token_ids,
-            responses=[self._text(completion) for completion in completions],
-            token_ids=[list(completion.token_ids) for completion in completions],
-            logprobs=[list(completion.logprobs.logprobs) for completion in completions],
-            finish_reasons=[completion.finish_reason for completion in completions],
-            snapshot=self._snapshot.name,
         )
 
     def _text(self, completion: Any) -> str:

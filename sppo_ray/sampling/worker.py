@@ -1,13 +1,15 @@
 """What vLLM's workers are asked for beside their own methods.
 
-In: a call of every worker. Out: checksums of the weights that the worker computes with.
+In: a call of every worker. Out: checksums of the weights that the worker computes with, or nothing.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppo_ray.run_folder.weight_sums import MODULUS, as_hex, tensor_sum
+from sppo_ray.sampling.child import end_with
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +31,11 @@ class WorkerExtension:
             store = store.underlying_store
         if isinstance(store, distributed.FileStore):
             Path(store.path).unlink(missing_ok=True)  # type: ignore[attr-defined]  # its stub lacks it
+
+    def end_with(self, owner: int) -> None:
+        """End with the process that owns the engine, which no process of vLLM does by itself."""
+        if owner != os.getpid():
+            end_with(owner)
 
     def weight_sums(self) -> dict[str, int]:
         """The checksum of each parameter of this worker's part of the model."""

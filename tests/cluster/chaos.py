@@ -1,12 +1,12 @@
 """Seeded runs with fake engines and the real trainer in which random processes are killed, each held against a quiet run.
 
-    python -m tests.cluster.chaos [--runs 50] [--seed 0] [--real] [--output chaos.json]
+    python -m tests.cluster.chaos [--runs 50] [--seed 0] [--real 0] [--output chaos.json]
 
 Every run ends by itself or by submitting its driver again; then every prompt is judged once, every pair trained once, what
 was judged, trained and evaluated follows from the samples in the run folder, and every snapshot has its digests. With an
 even seed the fakes repeat themselves, and pairs and training log are those of the quiet run; with an odd one they sample
-differently each time, so that a run which went on from samples that were lost would be seen. --real adds a playground run with
-vLLM and PairRM in which one process of each kind is killed.
+differently each time, so that a run which went on from samples that were lost would be seen. --real adds so many playground runs
+with PairRM and with vLLM's engine in a child process, its mode on GPUs, in which processes of several kinds are killed.
 """
 
 import argparse
@@ -45,8 +45,10 @@ TITLES = {
     "ranker": "ray::RankerActor",
     "train worker": "ray::RayTrainWorker",
     "coordinator": "ray::Coordinator",
+    "engine": "VLLM::EngineCore",
 }
-KINDS = [*TITLES, "driver"]
+KINDS = ["generator", "ranker", "train worker", "coordinator", "driver"]
+REAL_KILLS, REAL_SECONDS = 4, 25.0  # of a run, and between two of them
 # What Ray keeps for the next job.
 RAYS_OWN = {
     "IDLE",
@@ -106,7 +108,7 @@ class Head:
 @contextmanager
 def ray_head(folder: Path) -> Iterator[Head]:
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_worker_maximum_startup_concurrency": "8"}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment |= {"PYTHONPATH": str(ROOT), "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     subprocess.run([demo.BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     port, gcs = demo.free_port(), demo.free_port()
     temporary = tempfile.mkdtemp(prefix="chaos-")  # short: Ray's sockets lie in it
@@ -222,11 +224,12 @@ def fake_run(
     return check(outcome, root, None if varied else quiet, FakeJudge())
 
 
-def real_run(head: Head, folder: Path) -> Outcome:
-    """The playground on vLLM and PairRM, two iterations, with one kill of each kind; nothing to hold it against."""
+def real_run(head: Head, folder: Path, seed: int) -> Outcome:
+    """The playground on vLLM and PairRM, two iterations, with kills of different kinds; nothing to hold it against."""
     root = folder / "run"
     command = ["jobs.sppo", "--run-dir", str(root), f"iterations={ITERATIONS}", "training.checkpoint_steps=5"]
-    kills = [(0.0, "generator"), (25.0, "ranker"), (45.0, "train worker"), (65.0, "coordinator"), (90.0, "driver")]
+    kinds = random.Random(seed).sample([*KINDS, "engine"], REAL_KILLS)
+    kills = [(number * REAL_SECONDS, kind) for number, kind in enumerate(kinds)]
     return check(run(head, command, folder / "driver.log", kills), root, None)
 
 
@@ -236,11 +239,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--real", action="store_true", help="also a run with the real engines")
+    parser.add_argument("--real", type=int, default=0, help="runs with the real engines")
     parser.add_argument("--output", type=Path, default=Path("chaos.json"))
     given = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="sppo-chaos-"))
-    outcomes = []
+    outcomes, real = [], []
     with ray_head(folder) as head:
         quiet = _in(folder, "quiet")
         alone = fake_run(head, quiet, [], None)
@@ -251,13 +254,13 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"seed {seed}: {outcome}", flush=True)
             outcomes.append(outcome)
             shutil.rmtree(place)
-        if given.real:
-            outcome = real_run(head, _in(folder, "real"))
-            print(f"real engines: {outcome}", flush=True)
+        for seed in range(given.seed, given.seed + given.real):
+            real.append(real_run(head, _in(folder, f"real-{seed}"), seed))
+            print(f"real engines, seed {seed}: {real[-1]}", flush=True)
     kills = sum(len(outcome.kills) for outcome in outcomes)
-    summary = {"runs": len(outcomes), "kills": kills}
+    summary = {"runs": len(outcomes), "kills": kills, "real_runs": len(real)}
     for name in FAULTS:
-        summary[name] = sum(getattr(outcome, name) for outcome in outcomes)
+        summary[name] = sum(getattr(outcome, name) for outcome in outcomes + real)
     late = sum(outcome.seconds - alone.seconds for outcome in outcomes)
     report = {**summary, "seconds_lost_per_kill": round(late / max(kills, 1), 1)}
     given.output.write_text(json.dumps(report, indent=2) + "\n")

@@ -41,6 +41,8 @@ class StubActor:
 
     async def _run(self, method: str, *arguments: Any) -> Any:
         if method == "progress":
+            if self.world.errors.get(method):
+                raise task_error(self.world.errors[method].pop(0))
             return Progress(self.tokens, 3) if self.started else None
         self.calls.append(method)
         if self.dead:

@@ -162,6 +162,18 @@ def test_tokens_per_second_move_with_every_poll() -> None:
     play(story, min=1, max=1)
 
 
+def test_an_engine_that_died_while_nobody_asked_it_anything_is_replaced() -> None:
+    async def story(world: World, pool: Routing) -> None:
+        await pool.open(BASE)
+        world.errors["progress"] = [EngineFailed("vLLM's engine process 7 ended")]
+        await until(lambda: world.calls["ready"] == 2)
+        await until(lambda: pool._members[0].state == "up")
+        (outage,) = pool._outages
+        assert outage.why == "generator-0: EngineFailed: vLLM's engine process 7 ended"
+
+    play(story, min=1, max=1)
+
+
 def test_a_late_error_of_an_earlier_process_is_no_second_death() -> None:
     async def story(world: World, pool: Routing) -> None:
         await pool.open(BASE)
