@@ -7,7 +7,6 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,9 +16,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.data import Dataset, ExecutionOptions
 from ray.exceptions import RayActorError
 from ray.train import (
-    Checkpoint,
     CheckpointConfig,
-    CheckpointUploadMode,
     DataConfig,
     FailureConfig,
     RunConfig,
@@ -31,12 +28,14 @@ from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_pl
 from ray.util.state import list_placement_groups
 
 from actors.cluster.placement import trainer_scaling
+from actors.run import checkpoints
+from actors.run.checkpoints import first
 from actors.run.pairs import share_size, training_prompts
 from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.records import Pair, ReferenceGap, Snapshot, from_table
 from sppo_ray.reporting.cards import model_card
-from sppo_ray.run_folder import Ledger, files, local, remote, reporting, scratch
+from sppo_ray.run_folder import Ledger, files, local, remote
 from sppo_ray.training.memory import memory_remedy, out_of_memory
 from sppo_ray.training.schedule import iteration_steps
 
@@ -63,11 +62,20 @@ class Job:
         return [gap.k3 for gap in map(ReferenceGap.of, rows) if gap]
 
     def pairs(self, iteration: int) -> int:
-        """Pairs in an epoch of an iteration. Waits for its last judgement where some are left out."""
+        """Pairs in an epoch of an iteration. Waits for its last judgement where some are left out.
+
+        Raises `RunFailed` if all are.
+        """
         if self.config.training.min_margin:
             blocks = range(-(-len(self.ledger.prompts(iteration)) // self.config.block))
             ray.get(self.coordinator.judged.remote(iteration, *blocks))
-        return len(training_prompts(self.config, self.ledger, iteration))
+        count = len(training_prompts(self.config, self.ledger, iteration))
+        if not count:
+            raise RunFailed(
+                f"iteration {iteration}: the win rates of no pair differ by "
+                f"training.min_margin={self.config.training.min_margin:g}; a new run needs a lower one"
+            )
+        return count
 
 
 def fit(job: Job, pairs: dict[int, Dataset]) -> None:
@@ -91,6 +99,9 @@ def fit(job: Job, pairs: dict[int, Dataset]) -> None:
     if any(job.ledger.snapshot(iteration) is None for iteration in job.iterations):
         raise RunStopped  # the workers end early only if the coordinator tells them to
     files.remove(job.ledger.checkpoints)
+    if job.iterations[-1] == job.config.iterations:
+        for iteration in range(1, job.config.iterations):
+            files.remove(job.ledger.master(iteration))
 
 
 def _release_devices() -> None:
@@ -138,11 +149,14 @@ def _storage(ledger: Ledger) -> dict[str, Any]:
 def work(settings: dict[str, Any]) -> None:
     """One train worker. A `RunFailed` and a lack of memory end the run, for a restart would not help; Ray restarts the rest."""
     job: Job = settings["job"]
+    policy = None
     try:
         for iteration in job.iterations:
-            if job.ledger.snapshot(iteration) is None and not _train(job, iteration):
-                return
-            if _first():
+            if job.ledger.snapshot(iteration) is None:
+                policy = _start(job, iteration, policy)
+                if not _train(job, iteration, policy):
+                    return
+            if first():
                 job.coordinator.published.remote(iteration)
     except RunFailed as error:
         ray.get(job.coordinator.fail.remote(error))
@@ -155,93 +169,57 @@ def work(settings: dict[str, Any]) -> None:
         raise
 
 
-def _first() -> bool:
-    return bool(ray.train.get_context().get_world_rank() == 0)
-
-
 def _no_memory(where: str, error: BaseException, config: Config) -> RunFailed:
     return RunFailed(f"{where}: out of memory: {error}\n{memory_remedy(config.training)}")
 
 
-def _train(job: Job, iteration: int) -> bool:
-    """One step per batch, then the publication, which all workers take part in. False if the run is to stop before that."""
+def _start(job: Job, iteration: int, before: Any) -> Any:
+    """The policy that an iteration starts with. before: of the iteration before, where this process has trained it."""
     from sppo_ray.training.policy import TrainablePolicy  # DeepSpeed, which only the train workers load
 
-    reference = local(job.reference(iteration)).uri
     count = job.pairs(iteration)
-    if not count:
-        raise RunFailed(
-            f"iteration {iteration}: the win rates of no pair differ by training.min_margin={job.config.training.min_margin:g}; "
-            "a new run needs a lower one"
-        )
     steps = iteration_steps(job.config.training, count)
-    policy = TrainablePolicy(job.config, reference, steps, get_device(), job.earlier_k3(iteration))
-    if _first():
+    carried = job.config.training.carry == "master"
+    if before is not None and not carried:
+        before.close()
+    if before is not None and carried:
+        policy = before
+        policy.begin(steps, job.earlier_k3(iteration))
+    else:
+        reference = local(job.reference(iteration)).uri
+        policy = TrainablePolicy(job.config, reference, steps, get_device(), job.earlier_k3(iteration))
+        if carried and iteration > 1:
+            checkpoints.load_master(job, policy, iteration - 1)
+    if first():
         job.coordinator.training.remote(iteration, job.config.training.epochs * count)
+    return policy
+
+
+def _train(job: Job, iteration: int, policy: Any) -> bool:
+    """One step per batch, then the publication, which all workers take part in. False if the run is to stop before that."""
     batches = _batches(job.config, policy, iteration)
-    log = _restore(policy, iteration)
+    log = checkpoints.restore(policy, iteration)
     for pairs in itertools.islice(batches, policy.steps_done, None):
         if not ray.get(job.coordinator.may_step.remote(policy.steps_done + 1)):
-            _checkpoint(job, policy, iteration, log)
+            checkpoints.save(job, policy, iteration, log)
             return False
         numbers = policy.step(pairs)
         log.append(numbers.row())
-        if _first():
+        if first():
             job.coordinator.trained.remote(numbers, sum(row["pairs"] for row in log))
         if policy.steps_done % job.config.training.checkpoint_steps == 0:
-            _checkpoint(job, policy, iteration, log)
+            checkpoints.save(job, policy, iteration, log)
     if all(row.get("skipped") for row in log):
         raise RunFailed(
             f"iteration {iteration}: none of its {len(log)} optimizer steps could be taken, for the loss or its gradient was "
             "not a finite number; a new run needs a lower training.eta or training.learning_rate, or policy.dtype=float32"
         )
-    if _first():
+    if first():
         files.write_json_lines(job.ledger.training_log(iteration), log)
-    _publish(job, iteration, policy, reference)
-    policy.close()
+    if job.config.training.carry == "master" and iteration < job.config.iterations:
+        checkpoints.save_master(job, policy, iteration)
+    _publish(job, iteration, policy)
     return True
-
-
-def _restore(policy: Any, iteration: int) -> list[dict[str, Any]]:
-    """Continue from the last committed checkpoint, if it is one of this iteration; returns its log."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None or checkpoint.get_metadata()["iteration"] != iteration:
-        return []
-    with checkpoint.as_directory() as folder:
-        log: list[dict[str, Any]] = policy.restore(Path(folder))
-    return log
-
-
-def _checkpoint(job: Job, policy: Any, iteration: int, log: list[dict[str, Any]]) -> None:
-    """Write a checkpoint, each worker its part, and report it to Ray Train.
-
-    It goes straight into the run's folder: a large model's checkpoint should not pass through a disk of the node first.
-    """
-    home = Path(ray.train.get_context().get_storage().experiment_fs_path)
-    if _first():
-        job.coordinator.saving.remote(True)
-    with reporting(job.ledger.checkpoints):
-        if not remote(job.ledger.root):
-            _write_checkpoint(policy, home / f"iter-{iteration}-step-{policy.steps_done}", iteration, log)
-        else:
-            with scratch() as folder:
-                _write_checkpoint(policy, folder, iteration, log, CheckpointUploadMode.SYNC)
-    if _first():
-        job.coordinator.saving.remote(False)
-
-
-def _write_checkpoint(
-    policy: Any,
-    folder: Path,
-    iteration: int,
-    log: list[dict[str, Any]],
-    upload: CheckpointUploadMode = CheckpointUploadMode.NO_UPLOAD,
-) -> None:
-    policy.save(folder, log)
-    checkpoint = Checkpoint(str(folder))
-    if _first():
-        checkpoint.set_metadata({"iteration": iteration})
-    ray.train.report({"step": policy.steps_done}, checkpoint, checkpoint_upload_mode=upload)
 
 
 def _batches(config: Config, policy: Any, iteration: int) -> Iterator[list[Pair]]:
@@ -261,23 +239,26 @@ def _epoch(shard: Any, config: Config) -> Iterator[list[Pair]]:
         yield from_table(batch, Pair)
 
 
-def _publish(job: Job, iteration: int, policy: Any, reference: str) -> None:
+def _publish(job: Job, iteration: int, policy: Any) -> None:
     from sppo_ray.run_folder.publishing import publish, torch_dtype
 
-    if _first():
+    if first():
         job.coordinator.publishing.remote()
+        last = iteration == job.config.iterations
+        dtype = (last and job.config.policy.publish_dtype) or job.config.policy.dtype
         seconds: Counter[str] = Counter()
         publish(
             job.ledger.iteration(iteration) / "policy",
             iteration,
             policy.shapes(),
-            torch_dtype(job.config.policy.dtype),
+            torch_dtype(dtype),
             policy.gather(),
-            base=reference,
+            base=local(job.reference(iteration)).uri,
             card=model_card(job.ledger.config(), iteration, job.ledger.reports()),
             trust_remote_code=job.config.policy.trust_remote_code,
             seconds=seconds,
             adapter=policy.adapter,
+            held=torch_dtype(job.config.policy.dtype),
         )
         job.coordinator.advanced.remote(dict(seconds))
     else:

@@ -89,6 +89,8 @@ class TrainingSettings(Section):
     """Most tokens per forward pass on one worker, padding included."""
     epochs: Positive = 1
     """Passes over the pairs of an iteration."""
+    carry: Literal["master", "snapshot"] = "master"
+    """What an iteration starts from: `master`, the float32 weights that the one before ended with; `snapshot`, what that published, which is rounded to `policy.dtype` (the release's way)."""
     adapter: Adapter = Adapter()
     gradient_checkpointing: Annotated[bool, FREE] = True
     """Recompute activations in the backward pass: less memory, about a third more time."""

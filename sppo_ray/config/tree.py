@@ -51,6 +51,8 @@ class PolicySettings(Section):
     """Hugging Face model folder or hub name, or `playground`."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of the weights in generators and in forward and backward passes; the optimizer keeps float32."""
+    publish_dtype: Annotated[Literal["bfloat16", "float32"] | None, FREE] = None
+    """Precision of the files of the last iteration's policy, `float32` to lose nothing; `policy.dtype` if not set."""
     attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
     """Attention implementation in the trainer; logit soft-capping (Gemma 2) needs `eager`."""
     max_length: Positive = 1024

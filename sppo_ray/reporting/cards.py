@@ -89,6 +89,7 @@ def hyperparameters(config: Config) -> list[tuple[str, str]]:
         ("lr_scheduler_type", training.schedule),
         ("lr_scheduler_warmup_ratio", f"{training.warmup_ratio:g}"),
         ("max_grad_norm", f"{training.max_grad_norm:g}"),
+        ("iterations start from", "float32 weights" if training.carry == "master" else "the published snapshot"),
         ("num_train_epochs", f"{training.epochs} per iteration"),
         ("max_length, max_prompt_length", f"{config.policy.max_length}, {config.policy.max_prompt_length} tokens"),
         ("dtype", config.policy.dtype),

@@ -1,7 +1,7 @@
 """The run folder on a disk or an object store: blocks of records, reports, published policies, and who may write.
 
 In: records, reports, weights. Out: the same, verified by digest; a damaged file is renamed and computed again.
-`adapters`, `files`, `publishing` and `weight_sums` (which load torch) are imported as modules.
+`adapters`, `files`, `masters`, `publishing` and `weight_sums` (which load torch) are imported as modules.
 """
 
 from sppo_ray.run_folder import files
@@ -17,6 +17,7 @@ __all__ = [
     "files",
     "local",
     "location",
+    "masters",
     "publishing",
     "remote",
     "reporting",

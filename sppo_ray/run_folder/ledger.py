@@ -177,6 +177,10 @@ class Ledger:
         """The published policy of an iteration, if there is one. Cheap: only its manifest is read."""
         return read_snapshot(self._policy(iteration), iteration)
 
+    def master(self, iteration: int) -> Path:
+        """Where the float32 weights of an iteration are until the one after the next is trained."""
+        return self.iteration(iteration) / "master"
+
     def kept(self, iteration: int) -> KeptShare | None:
         """How much of an iteration's update its snapshot keeps, where that is known."""
         snapshot = self.snapshot(iteration)

@@ -38,16 +38,17 @@ def publish(
     trust_remote_code: bool = False,
     seconds: Counter[str] | None = None,
     adapter: dict[str, Any] | None = None,
+    held: torch.dtype | None = None,
 ) -> Snapshot:
     """Write a model folder from a stream of tensors, holding two in memory, and give it its name at the end.
 
     shapes: of all tensors, in the order in which they come.  base: the model that they were trained from, whose
     configuration and tokenizer are kept.
     adapter: PEFT's settings, where the tensors are an adapter of the base; its folder is published instead.
-    card: the text of its README.md.  seconds: gets the time of gather, write and digest, which overlap.
+    held: what trainer and engines round the weights to; dtype if not given.  card: the text of its README.md.  seconds: gets the time of gather, write and digest, which overlap.
     """
     seconds = Counter() if seconds is None else seconds
-    weights, kept = WeightSum(dtype), UpdateKept(base, dtype, dtype)
+    weights, kept = WeightSum(held or dtype), UpdateKept(base, held or dtype, dtype)
     with scratch() if remote(folder) else _beside(folder) as temporary:
         with reporting(temporary):
             files.disk.make_folder(temporary)

@@ -15,21 +15,24 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_fp32_param
+from deepspeed.utils import safe_get_full_fp32_param, safe_get_local_fp32_param, safe_set_local_fp32_param
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
 from sppo_ray.config import Config
+from sppo_ray.errors import RunFailed
 from sppo_ray.loss import find_loss, sppo_loss
 from sppo_ray.records import Pair, ReferenceGap, StepNumbers
 from sppo_ray.run_folder.adapters import base_of
+from sppo_ray.run_folder.masters import reading, write_part
 from sppo_ray.training.adapter import adapter_name, add_adapter
 from sppo_ray.training.batching import FILLER, Batch, Row, collate, micro_batches, rows
 from sppo_ray.training.logprobs import Scorer
 from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.reference_guard import check, measure
 from sppo_ray.training.schedule import scheduler
+from sppo_ray.training.zero_settings import zero_settings
 
 # DeepSpeed calls collectives by names that torch has renamed: a user can do nothing about it.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -49,7 +52,7 @@ class TrainablePolicy:
         self._loss = find_loss(config.training.loss)
         # Gloo does the same work; compiling this operator would take a minute of the first run on a machine.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        settings = _deepspeed_settings(config)
+        settings = zero_settings(config)
         self._zero = HfDeepSpeedConfig(settings)  # while it exists, from_pretrained shards the model
         network = AutoModelForCausalLM.from_pretrained(
             base_of(model),
@@ -81,6 +84,16 @@ class TrainablePolicy:
         self._earlier_k3 = earlier_k3
         self._reference_checked = False
         self.steps_done = 0
+
+    def begin(self, steps: int, earlier_k3: Sequence[float]) -> None:
+        """Go on to the next iteration from the float32 weights as they are, with a new optimizer and schedule."""
+        zero, training = self._engine.optimizer, self._config.training
+        zero.optimizer.state.clear()
+        zero.optimizer = find_optimizer(training.optimizer).build(zero.fp32_partitioned_groups_flat, training)
+        for group in zero.optimizer.param_groups:
+            group["params"] = []  # DeepSpeed fills them in for each step
+        self._engine.lr_scheduler = scheduler(training, zero.optimizer, steps)
+        self._earlier_k3, self._reference_checked, self.steps_done = earlier_k3, False, 0
 
     def step(self, pairs: list[Pair]) -> StepNumbers:
         """One optimizer step on a batch of which `pairs` is this worker's share; every worker calls it.
@@ -208,6 +221,26 @@ class TrainablePolicy:
         for _, parameter in self._published():
             safe_get_full_fp32_param(parameter)
 
+    def save_master(self, folder: Path) -> None:
+        """Write this worker's part of the float32 weights."""
+        sizes = {name: parameter.ds_tensor.numel() for name, parameter in self._published()}
+        parts = ((name, safe_get_local_fp32_param(parameter).cpu()) for name, parameter in self._published())
+        write_part(folder, dist.get_rank(), dist.get_world_size(), sizes, parts)
+
+    @torch.no_grad()
+    def load_master(self, folder: Path) -> None:
+        """Go on from float32 weights whose rounding this policy holds. Raises `RunFailed` if it is not theirs."""
+        with reading(folder, dist.get_rank(), dist.get_world_size()) as read:
+            for name, parameter in self._published():
+                master = safe_get_local_fp32_param(parameter)
+                start = dist.get_rank() * len(master)
+                values = read(name, start, min(start + len(master), parameter.ds_numel))  # what follows is padding
+                held = parameter.ds_tensor[: len(values)]
+                if not values.to(held).equal(held):
+                    raise RunFailed(f"{folder} is damaged: remove it, and the next iteration starts from the snapshot")
+                master[: len(values)] = values
+                safe_set_local_fp32_param(parameter, master)
+
     def save(self, folder: Path, log: list[dict[str, Any]]) -> None:
         """Write a ZeRO checkpoint, each worker its own part: weights, optimizer, schedule, and the log so far."""
         state = {"steps_done": self.steps_done, "log": log}
@@ -244,27 +277,6 @@ class TrainablePolicy:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _deepspeed_settings(config: Config) -> dict[str, Any]:
-    return {
-        "train_micro_batch_size_per_gpu": config.training.micro_batch_size,
-        "gradient_accumulation_steps": 1,
-        "managed_gradient_accumulation": False,  # a step may have any number of micro-batches
-        "zero_optimization": {"stage": 3, "overlap_comm": False, **_offload(config.training.offload)},
-        "zero_force_ds_cpu_optimizer": False,  # offloaded or not, the optimizer is the configured one, not DeepSpeed's Adam
-        "bf16": {"enabled": config.policy.dtype == "bfloat16"},
-        "gradient_clipping": config.training.max_grad_norm,
-        "zero_allow_untested_optimizer": True,  # DeepSpeed's list lacks torch's RMSprop
-        "steps_per_print": None,
-    }
-
-
-def _offload(what: str) -> dict[str, Any]:
-    """DeepSpeed's settings for what is kept in host memory, pinned so that copies to a GPU are fast."""
-    host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    moved = {"none": (), "optimizer": ("optimizer",), "all": ("optimizer", "param")}[what]
-    return {f"offload_{part}": host for part in moved}
 
 
 def _from_workers(values: list[float], device: torch.device) -> Tensor:

@@ -26,7 +26,7 @@ def test_what_keeps_the_numbers_may_change():
     )]  # fmt: skip
     assert set(pools + training) < FREE
     assert FREE - set(pools + training) == {
-        "policy.trust_remote_code", "generation.gpu_memory_utilization", "generation.tensor_parallel",
+        "policy.trust_remote_code", "policy.publish_dtype", "generation.gpu_memory_utilization", "generation.tensor_parallel",
         "judge.batch_tokens", "evaluation.judge.batch_tokens", "placement", "max_set_aside", "storage.keep_snapshots", "storage.keep_checkpoints",
         "gateway.host", "gateway.port", "gateway.chats", "trackers",
     }  # fmt: skip

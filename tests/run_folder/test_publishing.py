@@ -10,7 +10,8 @@ from sppo_ray.errors import DamagedFile
 from sppo_ray.playground import Playground
 from sppo_ray.records import Snapshot
 from sppo_ray.run_folder.publishing import publish
-from sppo_ray.run_folder.snapshots import read_snapshot, verify
+from sppo_ray.run_folder.snapshots import read_manifest, read_snapshot, verify
+from sppo_ray.run_folder.weight_sums import folder_sum
 
 
 @pytest.fixture
@@ -37,6 +38,22 @@ def test_a_published_policy_loads_with_transformers(
     assert read_snapshot(tmp_path / "policy", 2) == snapshot
     assert [path.name for path in tmp_path.iterdir()] == ["policy"]
     verify(snapshot)
+
+
+def test_a_policy_in_float32_loses_nothing_and_has_the_checksum_of_what_engines_round_it_to(
+    playground: Playground, tmp_path: Path
+) -> None:
+    before = AutoModelForCausalLM.from_pretrained(playground.policy, dtype=torch.float32)
+    weights = {name: p.detach().bfloat16().float() * (1 + 1e-4) for name, p in before.named_parameters()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    stream = (shapes, torch.float32, weights.items(), str(playground.policy), "# card")
+    whole = publish(tmp_path / "whole", 3, *stream, held=torch.bfloat16)
+
+    loaded = dict(AutoModelForCausalLM.from_pretrained(whole.uri).named_parameters())
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
+    manifest = read_manifest(Path(whole.uri), whole)
+    assert manifest["kept"] == {"projection": pytest.approx(1), "cosine": pytest.approx(1)}
+    assert manifest["weights"] == folder_sum(Path(whole.uri), torch.bfloat16)
 
 
 def test_an_unfinished_publication_is_not_there(

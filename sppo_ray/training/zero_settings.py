@@ -1,0 +1,31 @@
+"""DeepSpeed's settings for ZeRO-3.
+
+In: the configuration. Out: what `deepspeed.initialize` takes.
+"""
+
+from typing import Any
+
+import torch
+
+from sppo_ray.config import Config
+
+
+def zero_settings(config: Config) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": config.training.micro_batch_size,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,  # a step may have any number of micro-batches
+        "zero_optimization": {"stage": 3, "overlap_comm": False, **_offload(config.training.offload)},
+        "zero_force_ds_cpu_optimizer": False,  # offloaded or not, the optimizer is the configured one, not DeepSpeed's Adam
+        "bf16": {"enabled": config.policy.dtype == "bfloat16"},
+        "gradient_clipping": config.training.max_grad_norm,
+        "zero_allow_untested_optimizer": True,  # DeepSpeed's list lacks torch's RMSprop
+        "steps_per_print": None,
+    }
+
+
+def _offload(what: str) -> dict[str, Any]:
+    """DeepSpeed's settings for what is kept in host memory, pinned so that copies to a GPU are fast."""
+    host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    moved = {"none": (), "optimizer": ("optimizer",), "all": ("optimizer", "param")}[what]
+    return {f"offload_{part}": host for part in moved}
