@@ -10,14 +10,13 @@ import json
 import sys
 from typing import Any
 
-from jobs.command_line import add_configuration, configuration, show_any_text
-from sppo_ray.errors import UserError
-from sppo_ray.preparation import Preparation, about, prepare
+from jobs.command_line import add_configuration, command, configuration
+from sppo_ray.preparation import Preparation, about, absolute_paths, prepare
 from sppo_ray.run_folder import Ledger, location
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    show_any_text()
     parser = argparse.ArgumentParser(
         prog="sppo-ray check", description="Read and check prompts, models and settings, and start nothing."
     )
@@ -26,15 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the result as JSON; notes go to stderr")
     given = parser.parse_intermixed_args(arguments)
     notes = sys.stderr if given.json else sys.stdout
-    try:
-        config = configuration(given)
-        preparation = prepare(config, lambda line: print(line, file=notes, flush=True))
-        if given.run_dir is not None and (root := location(given.run_dir)).joinpath("config.yaml").exists():
-            Ledger(root).claim(config, about())  # of an existing run: compares, and writes nothing
-        found = result(preparation)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    config = absolute_paths(configuration(given))
+    preparation = prepare(config, lambda line: print(line, file=notes, flush=True))
+    if given.run_dir is not None and (root := location(given.run_dir)).joinpath("config.yaml").exists():
+        Ledger(root).claim(config, about())  # of an existing run: compares, and writes nothing
+    found = result(preparation)
     print(json.dumps(found) if given.json else "\n".join(lines(found, preparation)))
     return 0
 

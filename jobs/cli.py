@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.command_line import duration, show_any_text
+from jobs.command_line import command, duration
 from sppo_ray.errors import ConfigError
 from sppo_ray.web.address import find_address
 
@@ -40,9 +40,9 @@ JOBS = {
 Json = dict[str, Any]
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
-    show_any_text()
     if words and words[0] in JOBS:
         module, _ = JOBS[words[0]]
         status: int = import_module(module).main(words[1:])
@@ -51,9 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with connect(given) as client:
             given.command(client, given)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except httpx.HTTPError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

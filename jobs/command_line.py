@@ -1,10 +1,17 @@
-"""What the commands share: how a configuration is named, and output that any terminal can show."""
+"""What the commands share: how a configuration is named, how they end, and output that any terminal can show."""
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 from sppo_ray.config import Config, load_config
+from sppo_ray.errors import SppoError, UserError
+
+P = ParamSpec("P")
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
@@ -30,3 +37,26 @@ def show_any_text() -> None:
     """Characters that the terminal's encoding lacks are printed as escapes: output never fails for them."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text file of Python's own
+
+
+def command(main: Callable[P, int]) -> Callable[P, int]:
+    """The main function of a command: its errors are one line, and end it with status 2 if the input is at fault, else 1."""
+
+    @wraps(main)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        show_any_text()
+        try:
+            status = main(*args, **kwargs)
+            sys.stdout.flush()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except SppoError as error:
+            print(f"failed: {error}", file=sys.stderr)
+            return 1
+        except BrokenPipeError:  # the reader of the output has seen enough, as `head` has
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+            return 1
+        return status
+
+    return run

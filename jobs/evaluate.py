@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.command_line import show_any_text
-from sppo_ray.errors import ConfigError, RunFailed, SppoError, StorageError, UserError
+from jobs.command_line import command
+from sppo_ray.errors import ConfigError, RunFailed, StorageError
 from sppo_ray.evaluation import alpaca
 from sppo_ray.run_folder import files
 
@@ -29,17 +29,10 @@ if TYPE_CHECKING:
     from sppo_ray.records import Candidates
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    show_any_text()
     given = parse(arguments)
-    try:
-        result = given.command(given)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SppoError as error:
-        print(f"the evaluation failed: {error}", file=sys.stderr)
-        return 1
+    result = given.command(given)
     print(json.dumps(result, indent=2))
     return 0
 

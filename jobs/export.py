@@ -16,16 +16,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jobs.command_line import show_any_text
+from jobs.command_line import command
 from sppo_ray.config import Config
-from sppo_ray.errors import ConfigError, RunFailed, RunFolderError, SppoError, UserError, one_line
+from sppo_ray.errors import ConfigError, RunFailed, RunFolderError, one_line
 from sppo_ray.models import is_hub_name
 from sppo_ray.records import Snapshot
 from sppo_ray.run_folder import Ledger, copy_snapshot, files, location, reporting
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    show_any_text()
     parser = argparse.ArgumentParser(prog="sppo-ray export", description="Write a trained policy to a folder.")
     parser.add_argument("run", metavar="RUN", help="the folder or URI of a run")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="a new folder for the policy")
@@ -33,14 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--merge", action="store_true", help="add an adapter to its base: FOLDER is a plain model")
     parser.add_argument("--push", metavar="OWNER/NAME", help="also send FOLDER to this repository of the hub")
     given = parser.parse_args(arguments)
-    try:
-        result = export(given.run, given.folder.expanduser().absolute(), given.iteration, given.merge, given.push)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SppoError as error:
-        print(f"the export failed: {error}", file=sys.stderr)
-        return 1
+    result = export(given.run, given.folder.expanduser().absolute(), given.iteration, given.merge, given.push)
     print(json.dumps(result, indent=2))
     return 0
 

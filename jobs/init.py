@@ -11,28 +11,24 @@ import os
 import sys
 from pathlib import Path
 
-from jobs.command_line import show_any_text
+from jobs.command_line import command
 from sppo_ray.config import JudgeSettings
-from sppo_ray.errors import ConfigError, UserError
+from sppo_ray.errors import ConfigError
 from sppo_ray.planning.devices import HOST_SHARE
 from sppo_ray.planning.placing import Machines
 from sppo_ray.preparation import new_recipe
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    show_any_text()
     given = parse(arguments)
-    try:
-        if given.file.exists():
-            raise ConfigError(f"{given.file} exists: name another file")
-        machines = at_hand() if given.gpus is None else named(given)
-        judge = JudgeSettings(kind=given.judge_kind, model=given.judge)
-        config = new_recipe.new_recipe(given.file.stem, given.model, given.prompts, judge, machines)
-        place = f"{machines.gpus} GPUs of {machines.gpu_gib:.0f} GiB" if machines.gpus else f"{machines.cpus:g} CPUs"
-        given.file.write_text(new_recipe.recipe_yaml(config, f"Written by `sppo-ray init` for {place}."), "utf-8")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if given.file.exists():
+        raise ConfigError(f"{given.file} exists: name another file")
+    machines = at_hand() if given.gpus is None else named(given)
+    judge = JudgeSettings(kind=given.judge_kind, model=given.judge)
+    config = new_recipe.new_recipe(given.file.stem, given.model, given.prompts, judge, machines)
+    place = f"{machines.gpus} GPUs of {machines.gpu_gib:.0f} GiB" if machines.gpus else f"{machines.cpus:g} CPUs"
+    given.file.write_text(new_recipe.recipe_yaml(config, f"Written by `sppo-ray init` for {place}."), "utf-8")
     print(
         f"{given.file}: for {place}; next: sppo-ray check --config {given.file}, then sppo-ray run --config {given.file}"
     )

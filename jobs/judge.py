@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from jobs.command_line import add_configuration, configuration, show_any_text
+from jobs.command_line import add_configuration, command, configuration
 from sppo_ray.config import Config, JudgeSettings
-from sppo_ray.errors import ConfigError, PromptError, SppoError, UserError
+from sppo_ray.errors import ConfigError, PromptError
 from sppo_ray.evaluation import judge_report
 from sppo_ray.judging import answer, judge_kind
 from sppo_ray.preference import select_pair, win_rates
@@ -31,21 +31,14 @@ from sppo_ray.run_folder import files
 RESPONSES = ("responses", "candidates")
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    show_any_text()
     parser = argparse.ArgumentParser(prog="sppo-ray judge", description="Score a file of prompts and responses.")
     parser.add_argument("file", metavar="FILE", help="prompts with their responses")
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path("judged.jsonl"))
     add_configuration(parser)
     given = parser.parse_intermixed_args(arguments)
-    try:
-        report = judge_file(given.file, given.output, configuration(given))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SppoError as error:
-        print(f"the judge failed: {error}", file=sys.stderr)
-        return 1
+    report = judge_file(given.file, given.output, configuration(given))
     print(json.dumps(report, indent=2))
     return 0
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.command_line import add_configuration, configuration, show_any_text
+from jobs.command_line import add_configuration, command, configuration
 from sppo_ray.config import Config
-from sppo_ray.errors import ConfigError, UserError
+from sppo_ray.errors import ConfigError
 from sppo_ray.planning.budget import Plan, Planner
 from sppo_ray.planning.devices import HOST_SHARE, device
 from sppo_ray.planning.rates import Rates
@@ -25,19 +25,15 @@ from sppo_ray.planning.text import lines, memory_table, sweep_svg, sweep_table, 
 MOST_WAYS = 8  # that are shown; --json has them all
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    show_any_text()
     given = parse(arguments)
-    try:
-        config = configuration(given)
-        counts = sweep_counts(given.sweep) if given.sweep else [given.gpus]
-        kind = device(given.gpu_memory, given.gpu)
-        rates = probe(config) if given.probe else None
-        host = given.host_memory or HOST_SHARE * kind.memory_gib
-        plans = [Planner(config, count, kind, host, rates, given.price).plan() for count in counts]
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    config = configuration(given)
+    counts = sweep_counts(given.sweep) if given.sweep else [given.gpus]
+    kind = device(given.gpu_memory, given.gpu)
+    rates = probe(config) if given.probe else None
+    host = given.host_memory or HOST_SHARE * kind.memory_gib
+    plans = [Planner(config, count, kind, host, rates, given.price).plan() for count in counts]
     fits = all(plan.fits for plan in plans)
     if given.sweep:
         given.plot.write_text(sweep_svg([plan.ways[0] for plan in plans]), "utf-8")

@@ -8,20 +8,15 @@ Exit status: 0 printed, 2 the input is at fault.
 import argparse
 import sys
 
-from jobs.command_line import add_configuration, configuration, show_any_text
+from jobs.command_line import add_configuration, command, configuration
 from sppo_ray.config import resolved
-from sppo_ray.errors import UserError
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
-    show_any_text()
     parser = argparse.ArgumentParser(prog="sppo-ray show", description="Print the resolved recipe and start nothing.")
     add_configuration(parser)
-    try:
-        print(resolved(configuration(parser.parse_intermixed_args(arguments))))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(resolved(configuration(parser.parse_intermixed_args(arguments))))
     return 0
 
 

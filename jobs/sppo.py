@@ -31,7 +31,7 @@ from jobs.command_line import add_configuration, configuration, duration, show_a
 from sppo_ray.config import Config
 from sppo_ray.errors import RunStopped, SppoError, StorageError, UserError
 from sppo_ray.planning.placing import place
-from sppo_ray.preparation import Preparation, about, check_cluster, prepare, store_prompts
+from sppo_ray.preparation import Preparation, about, absolute_paths, check_cluster, prepare, store_prompts
 from sppo_ray.reporting import PoolStatus, RunStatus, Stage, seconds_left
 from sppo_ray.reporting.report import result_table, run_warnings, write_run_report
 from sppo_ray.run_folder import Ledger, files, location
@@ -108,7 +108,7 @@ def parse(arguments: list[str]) -> tuple[Config, Path]:
         "--check", action="store_true", help="the same as `sppo-ray check`: check the input, start nothing"
     )
     given = parser.parse_intermixed_args(arguments)
-    config = configuration(given)
+    config = absolute_paths(configuration(given))
     root = given.run_dir or str(default_root() / f"{config.recipe}-{datetime.now():%Y%m%d-%H%M%S}")
     return config, location(root)
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 TEND_SECONDS = 1.0
 POLL_SECONDS = 5.0  # for a member to say how far it is
 FIRST_RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
+MOST_FIRST_STARTS = 12  # of a member, while no member of its pool has served yet: about seven minutes of waits
 
 
 class Members:
@@ -108,16 +109,16 @@ class Members:
         await self._notify()
 
     async def _start_failed(self, member: Member, error: Exception) -> None:
-        """Start the member again after a while. Only what cannot change is final."""
+        """Start the member again after a while. Final is what cannot change, and what has failed again and again from the first."""
         member.awake = False
         if member.state != "starting":
             return
         member.failure = self._why(error)
-        if self._is_final(error):
+        member.failed_starts += 1
+        if self._is_final(error) or (not self._has_served and member.failed_starts == MOST_FIRST_STARTS):
             self._give_up(member, error)
             return
-        seconds = min(FIRST_RETRY_SECONDS * 2**member.failed_starts, MOST_RETRY_SECONDS)
-        member.failed_starts += 1
+        seconds = min(FIRST_RETRY_SECONDS * 2 ** (member.failed_starts - 1), MOST_RETRY_SECONDS)
         member.retry_at = time.time() + seconds
         log.warning(
             "%s: start %d failed: %s; the next one is in %g s",
@@ -170,7 +171,8 @@ class Members:
         if isinstance(cause, SnapshotMismatch):
             self._fatal = SnapshotMismatch(f"{member.name}: {cause}")
         elif not self._has_served or self._settings.max - failed < self._settings.min:
-            self._fatal = RunFailed(f"{member.name} cannot start: {member.failure}")
+            starts = "" if member.failed_starts < 2 else f", after {member.failed_starts} starts"
+            self._fatal = RunFailed(f"{member.name} cannot start{starts}: {member.failure}")
 
     @staticmethod
     def _is_final(error: Exception) -> bool:

@@ -36,6 +36,8 @@ class Board:
         """Open an iteration to scoring and trainer. anchors: besides the current policy."""
         self._granted, self._advance = 0, {}
         self._status.stages = new_stages(prompts, epochs, anchors)
+        for stage in self._status.stages.values():
+            stage.pause(self._status.paused)
         self._status.step, self._status.set_aside = None, 0
         self._status.trainer_restarts = max(0, self._trainer_starts[iteration] - 1)
         self._status.iteration = iteration

@@ -18,7 +18,7 @@ from actors.run.board import Board
 from actors.run.desired import read_desired, write_desired
 from actors.run.evaluation import compare_held_out, sample_held_out
 from actors.run.pairs import training_pairs
-from actors.run.scoring import EnginePools
+from actors.run.scoring import EnginePools, check_set_aside
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, RunFailed, RunStopped, own_cause
 from sppo_ray.evaluation import Rule
@@ -229,14 +229,11 @@ class Coordinator(Board):
             return
         prompts = await asyncio.to_thread(self._ledger.set_aside, iteration)
         self._status.set_aside = len(prompts)
-        share = len(prompts) / self._status.stages["generate"].total
-        if share > self._config.max_set_aside:
-            await self.fail(
-                RunFailed(
-                    f"iteration {iteration}: {len(prompts)} prompts were set aside, {share:.1%}; max_set_aside is "
-                    f"{self._config.max_set_aside:.1%}. The last is {prompts[-1].prompt_id}: {prompts[-1].why}"
-                )
-            )
+        total, last = self._status.stages["generate"].total, f"{prompts[-1].prompt_id}: {prompts[-1].why}"
+        try:
+            check_set_aside(self._config, f"iteration {iteration}: {{}} prompts", len(prompts), total, last)
+        except RunFailed as error:
+            await self.fail(error)
 
     async def trained(self, numbers: StepNumbers, pairs: int) -> None:
         await super().trained(numbers, pairs)
@@ -283,6 +280,8 @@ class Coordinator(Board):
 
     async def _set_paused(self, paused: bool) -> None:
         self._status.paused = self._desired.paused = paused
+        for stage in self._status.stages.values():
+            stage.pause(paused)
         await asyncio.to_thread(write_desired, self._ledger.root, self._desired)
         await self._tell_pools()
 

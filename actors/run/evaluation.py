@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.run.scoring import EnginePools, sample_block
+from actors.run.scoring import EnginePools, check_set_aside, sample_block
 from sppo_ray.errors import BlockFailed
 from sppo_ray.evaluation import Rule, align, length_controlled, more_characters, rule_wins, win_rate, wins
 from sppo_ray.records import Candidates, Snapshot
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 async def sample_held_out(pools: EnginePools, iteration: int, snapshot: Snapshot) -> None:
     """Sample a snapshot's responses to every held-out prompt; blocks that the ledger has are kept.
 
-    A prompt that fails on every engine is left out of the comparisons; it does not end the run.
+    A prompt that fails on every engine is left out of the comparisons. Raises `RunFailed` if those are too many.
     """
     ledger, config = pools.ledger, pools.config
     prompts = ledger.prompts(0)
@@ -32,8 +32,12 @@ async def sample_held_out(pools: EnginePools, iteration: int, snapshot: Snapshot
         if not ledger.has(path):
             part = prompts[start : start + config.block]
             calls.append(sample_block(pools, path, part, config.evaluation.responses, snapshot.name))
-    for failed in [prompt for _, prompts in await asyncio.gather(*calls) for prompt in prompts]:
-        log.warning("held-out prompt %s is not evaluated in iteration %d: %s", failed.prompt_id, iteration, failed.why)
+    failed = [prompt for _, aside in await asyncio.gather(*calls) for prompt in aside]
+    for one in failed:
+        log.warning("held-out prompt %s is not evaluated in iteration %d: %s", one.prompt_id, iteration, one.why)
+    if failed:
+        last = f"{failed[-1].prompt_id}: {failed[-1].why}"
+        check_set_aside(config, f"iteration {iteration}: {{}} held-out prompts", len(failed), len(prompts), last)
 
 
 async def compare_held_out(pools: EnginePools, iteration: int, rule: Rule | None) -> dict[str, Any]:
@@ -79,6 +83,7 @@ async def judge(
 ) -> dict[str, Any]:
     """Win rates, plain and length-controlled, of one list of responses against another: the n-th against the n-th.
 
+    A comparison that fails on every judge counts as a tie. Raises `RunFailed` if those are too many.
     evaluation: by the judge of `evaluation.judge`, where there is one, and not by the one that trains.
     """
     new, old = align(new, old)  # a prompt that one of them has no responses to was set aside
@@ -93,6 +98,10 @@ async def judge(
         prompts, candidates = map(list, zip(*duels, strict=True))
         calls.append(_compare(pools, prompts, candidates, evaluation))
     parts = await asyncio.gather(*calls)
+    logits = np.concatenate(parts)[:, (0, 1), (1, 0)]
+    if unknown := int((~np.isfinite(logits)).any(axis=1).sum()):
+        which = "{} comparisons of responses to held-out prompts"
+        check_set_aside(pools.config, which, unknown, len(logits), "the judge gave no numbers, see the log")
     per_prompt = [row for part in parts for row in wins(part).reshape(-1, len(new[0].responses)).mean(axis=1)]
     seed, longer = pools.config.seed, more_characters(new, old)
     controlled = await asyncio.to_thread(length_controlled, per_prompt, longer, seed)
@@ -102,13 +111,13 @@ async def judge(
 async def _compare(
     pools: EnginePools, prompts: list[str], candidates: list[list[str]], evaluation: bool
 ) -> NDArray[np.float32]:
-    """Logits (N, 2, 2) of N duels; one that fails on every judge counts as a tie."""
+    """Logits (N, 2, 2) of N duels; NaN for one that fails on every judge."""
     try:
         logits = await pools.rankers.call.remote("compare", prompts, candidates, evaluation)
-    except BlockFailed:
+    except BlockFailed as error:
         if len(prompts) == 1:
-            log.warning("no judge can compare the responses to %r: counted as a tie", prompts[0])
-            return np.zeros((1, 2, 2), dtype=np.float32)
+            log.warning("no judge can compare the responses to %r: %s", prompts[0], error)
+            return np.full((1, 2, 2), np.nan, dtype=np.float32)
         logits = np.concatenate(
             [
                 await _compare(pools, *pair, evaluation)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppo_ray.config import Config
-from sppo_ray.errors import BlockFailed
+from sppo_ray.errors import BlockFailed, RunFailed
 from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside
 from sppo_ray.run_folder import Ledger, files
 
@@ -68,6 +68,15 @@ async def score(pools: EnginePools, iteration: int, snapshot: str, board: "Board
         await every(judge)
     else:
         await every(sample_and_judge)
+
+
+def check_set_aside(config: Config, what: str, count: int, total: int, last: str) -> None:
+    """Raise `RunFailed` if more than `max_set_aside` of what was asked for could not be done. what: with {} for the count."""
+    if count > config.max_set_aside * total:
+        raise RunFailed(
+            f"{what.format(count)} were set aside, {count / total:.1%}; max_set_aside is {config.max_set_aside:.1%}. "
+            f"The last is {last}"
+        )
 
 
 async def sample_block(

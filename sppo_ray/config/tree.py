@@ -30,8 +30,8 @@ MOST_CHATS = 32  # a generator has one thread for each
 class PromptSource(Section):
     """Where prompts come from."""
 
-    source: str
-    """`playground`, `instructions` (checkable ones), a file (JSON lines, JSON, CSV, TSV, Parquet, Arrow), a folder of a data set, or its name on the hub."""
+    source: Annotated[str, FREE]
+    """`playground`, `instructions` (checkable ones), a file (JSON lines, JSON, CSV, TSV, Parquet, Arrow; also .gz), a folder of a data set, or its name on the hub."""
     split: str | None = None
     """Split of a data set, or file of a folder without its extension; `{iteration}` in it stands for 1, 2, 3."""
     subset: str | None = None
@@ -163,7 +163,7 @@ class Config(Section):
     placement: Annotated[Literal["auto", "disaggregated", "colocated"], FREE] = "auto"
     """`disaggregated`: engines and trainer side by side, each on its own devices; `colocated`: in turn on the same ones; `auto`: the plan's best for the cluster, which also sets training.workers, generators.max, rankers.max and gpus where they are not set."""
     max_set_aside: Annotated[Share, FREE] = 0.01
-    """Share of an iteration's prompts that may be set aside, as they fail on every engine, before the run ends."""
+    """Share of an iteration's prompts, of the held-out prompts and of the comparisons of their responses that may be set aside, as they fail on every engine, before the run ends."""
     generators: Annotated[PoolSettings, FREE] = PoolSettings()
     """The pool of vLLM engines."""
     rankers: Annotated[PoolSettings, FREE] = PoolSettings()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sppo_ray.config import Config, JudgeSettings, PromptSource
-from sppo_ray.errors import ClusterError, ConfigError
+from sppo_ray.errors import ClusterError, ConfigError, RunFolderError
 from sppo_ray.evaluation import Rule
 from sppo_ray.judging import judge_kind
 from sppo_ray.loss import check_loss
@@ -136,22 +136,15 @@ def resolve(config: Config, say: Callable[[str], None] = print) -> tuple[Config,
         from sppo_ray import instructions
 
         config, rule = _with_prompts(config, INSTRUCTIONS, instructions.prompt_folder()), instructions.constraint_score
-    update: dict[str, Any] = {
-        "policy": config.policy.model_copy(update={"model": absolute(config.policy.model)}),
-        "prompts": config.prompts.model_copy(update={"source": absolute(config.prompts.source)}),
-    }
-    if (held_out := config.evaluation.prompts) is not None:
-        source = held_out.model_copy(update={"source": absolute(held_out.source)})
-        update["evaluation"] = config.evaluation.model_copy(update={"prompts": source})
-    return resolve_judges(config.model_copy(update=update), say), rule
+    return resolve_judges(config, say), rule
 
 
 def resolve_judges(config: Config, say: Callable[[str], None]) -> Config:
-    """The configuration with absolute paths of its judges, and real ones in place of `playground`."""
+    """The configuration with absolute paths, and real ones in place of the judge `playground`."""
 
     def model(settings: JudgeSettings) -> str:
         if settings.model != PLAYGROUND:
-            return absolute(settings.model)
+            return settings.model
         if settings.kind == "python":
             return "sppo_ray.playground:rule_scores"
         from sppo_ray import playground
@@ -159,23 +152,52 @@ def resolve_judges(config: Config, say: Callable[[str], None]) -> Config:
         world = playground.build(log=say)
         return str(playground.build_reward(world, log=say) if settings.kind == "reward" else world.judge)
 
+    config = absolute_paths(config)
     training, *others = [judge.model_copy(update={"model": model(judge)}) for judge in config.judges]
     evaluation = config.evaluation.model_copy(update={"judge": others[0] if others else None})
     return config.model_copy(update={"judge": training, "evaluation": evaluation})
 
 
+def absolute_paths(config: Config) -> Config:
+    """The configuration with absolute paths of its models and prompts, which then mean the same in any folder."""
+
+    def at(settings: Any, key: str) -> Any:
+        return settings and settings.model_copy(update={key: absolute(getattr(settings, key))})
+
+    asked = config.evaluation
+    evaluation = {"prompts": at(asked.prompts, "source"), "judge": at(asked.judge, "model")}
+    return config.model_copy(
+        update={
+            "policy": at(config.policy, "model"),
+            "prompts": at(config.prompts, "source"),
+            "judge": at(config.judge, "model"),
+            "evaluation": asked.model_copy(update=evaluation),
+        }
+    )
+
+
 def absolute(name: str) -> str:
     """The absolute path of a file or folder of this machine; any other name as it is."""
     path = Path(name).expanduser()
-    return str(path.absolute()) if path.exists() else name
+    return str(path.absolute()) if path.exists() and name not in (PLAYGROUND, INSTRUCTIONS) else name
 
 
 def store_prompts(ledger: Ledger, prompts: list[list[Prompt]], report: PromptReport = PromptReport()) -> None:
-    """Write each iteration's prompts into the run folder, where they are not there yet, and what was left out."""
-    files.write_json(ledger.prompt_report(), asdict(report))
+    """Write each iteration's prompts into the run folder, where they are not there yet, and what was left out.
+
+    Raises `RunFolderError` where others are there: the source has changed since the run began.
+    """
     for iteration, part in enumerate(prompts):
         if not ledger.has_prompts(iteration):
             ledger.write_prompts(iteration, part)
+        elif [(one.prompt_id, one.text) for one in ledger.prompts(iteration)] != [
+            (one.prompt_id, one.text) for one in part
+        ]:
+            raise RunFolderError(
+                f"{ledger.root}: the prompts of {f'iteration {iteration}' if iteration else 'the evaluation'} are not those "
+                "that the run began with: restore what prompts.source held then, or choose another --run-dir"
+            )
+    files.write_json(ledger.prompt_report(), asdict(report))
 
 
 def about() -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Tables of prompts in single files: JSON, JSON lines, CSV, TSV, Parquet, Arrow.
+"""Tables of prompts in single files: JSON, JSON lines, CSV, TSV, Parquet, Arrow, each also compressed by gzip.
 
 In: a path. Out: a `Table` whose rows carry the place by which a person finds them. What is not read whole is refused.
 """
 
 import codecs
 import csv
+import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,16 +39,28 @@ class Table:
     rows: Callable[[Sequence[str]], Iterator[tuple[str, Row]]]
 
 
+def plain(path: Path) -> Path:
+    """The name of a file without the ending of its compression."""
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file is of a kind that can be read, by its name."""
+    return plain(path).suffix.lower() in READERS
+
+
 def read_file(path: Path) -> Table:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    if not is_readable(path):
         raise PromptError(f"{path} is none of the kinds that can be read: give it as {', '.join(READERS)}")
     data = attempt(f"{path} cannot be read", "correct prompts.source or its permissions", path.read_bytes)
+    if plain(path) != path:
+        compressed = data
+        data = attempt(f"{path} cannot be read", "compress it again", lambda: gzip.decompress(compressed))
     if not data:
         raise PromptError(f"{path} is empty: correct prompts.source")
     if data.startswith(GIT_LFS):
         raise PromptError(f"{path} is a Git LFS pointer, not the data: run `git lfs pull` in its folder")
-    table = reader(path, data)
+    table = READERS[plain(path).suffix.lower()](path, data)
     twice = [column for column, n in Counter(table.columns).items() if n > 1 and column]
     if twice:
         raise PromptError(f"{path} has more than one column {twice[0]!r}: rename all but one")
@@ -113,7 +126,7 @@ def _json(path: Path, data: bytes) -> Table:
                 f"{path}, line {error.lineno} is not JSON ({error.msg} at character {error.colno}): correct it there"
             ) from None
         return _json_lines(path, text)
-    one_line = path.suffix.lower() != ".json" and "\n" not in text.strip()
+    one_line = plain(path).suffix.lower() != ".json" and "\n" not in text.strip()
     rows = None if one_line and isinstance(value, dict) else _rows_of(path, value)
     if rows is None:
         return _objects(path, [("line 1", value)])

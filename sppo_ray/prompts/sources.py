@@ -17,7 +17,7 @@ import datasets
 
 from sppo_ray.errors import PromptError
 from sppo_ray.models import HUB_NAME
-from sppo_ray.prompts.files import READERS, Table, attempt, join_tables, read_file
+from sppo_ray.prompts.files import READERS, Table, attempt, is_readable, join_tables, plain, read_file
 from sppo_ray.prompts.rows import Row
 
 datasets.disable_progress_bars()
@@ -30,7 +30,7 @@ ABOUT = ("dataset_info.json", "dataset_infos.json", "config.json", "state.json")
 def is_hub_name(source: str) -> bool:
     """Whether a source, which is no file or folder here, is the name of a data set on the hub."""
     path = Path(source).expanduser()
-    return not path.exists() and path.suffix.lower() not in READERS and HUB_NAME.fullmatch(source) is not None
+    return not path.exists() and not is_readable(path) and HUB_NAME.fullmatch(source) is not None
 
 
 def open_table(source: str, split: str | None = None, subset: str | None = None) -> Table:
@@ -67,7 +67,7 @@ def _folder(path: Path, split: str | None, subset: str | None) -> Table:
     for file in files:
         if file.parent == path:
             shard = SHARD.match(file.name)
-            named.setdefault(shard["name"] if shard else file.stem, []).append(file)
+            named.setdefault(shard["name"] if shard else plain(file).stem, []).append(file)
     if subset is None and split in named:
         return _join(path, named[split])
     if subset is None and split is None and len(files) == 1:
@@ -89,7 +89,7 @@ def _data_files(path: Path) -> list[Path]:
         file
         for file in sorted(path.rglob("*"))
         if file.is_file()
-        and file.suffix.lower() in READERS
+        and is_readable(file)
         and file.name not in ABOUT
         and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
     ]

@@ -13,6 +13,7 @@ import yaml
 
 from sppo_ray.config import Config, JudgeSettings, anchors
 from sppo_ray.judging import judge_kind
+from sppo_ray.models import is_hub_name
 from sppo_ray.run_folder import Ledger, files
 from sppo_ray.training.optimizer import describe
 
@@ -60,7 +61,7 @@ def model_card(
 
 def front_matter(config: Config, merged: bool = False) -> dict[str, Any]:
     """What the Hugging Face hub reads of a card. Prompts from files or the playground are no data set of the hub."""
-    hub_data = config.prompts.source != "playground" and not _is_file(config.prompts.source)
+    hub_data = is_hub_name(config.prompts.source)
     return {
         "library_name": "peft" if config.training.adapter.rank and not merged else "transformers",
         "pipeline_tag": "text-generation",
@@ -108,14 +109,8 @@ def _judge(settings: JudgeSettings) -> str:
 
 
 def shown_name(model: str) -> str:
-    """A hub name as it is, and of a folder its last part: a card says nothing of the machine that made it."""
-    return Path(model).expanduser().resolve().name if _is_file(model) else model
-
-
-def _is_file(source: str) -> bool:
-    return (
-        source.startswith(("/", ".", "~")) or Path(source).exists() or source.endswith((".jsonl", ".csv", ".parquet"))
-    )
+    """A hub name as it is, and of a path its last part: a card says nothing of the machine that made it."""
+    return model if is_hub_name(model) else Path(model).name
 
 
 def _introduction(config: Config, iteration: int) -> str:
@@ -185,8 +180,7 @@ def _warnings(iteration: int, reports: list[dict[str, Any]]) -> list[str]:
 
 
 def _link(name: str, kind: str = "") -> str:
-    hub = "/" in name and not _is_file(name)
-    return f"[{name}](https://huggingface.co/{kind}{name})" if hub else f"`{shown_name(name)}`"
+    return f"[{name}](https://huggingface.co/{kind}{name})" if is_hub_name(name) else f"`{shown_name(name)}`"
 
 
 def _table(header: tuple[str, ...], rows: list[Any]) -> str:

@@ -13,7 +13,8 @@ class Stage:
     """Counts of one stage.
 
     first: of `done`, what was there before the stage began.  under_way: rows' worth of work in rows that are not done.
-    began: when the stage could begin.  last: of the last count. Both in seconds since the epoch, None until then.
+    began: when the stage could begin; later by the time that the run was paused since.  last: of the last count.
+    paused: since when the run is paused. All three in seconds since the epoch, or None.
     """
 
     name: str
@@ -24,10 +25,21 @@ class Stage:
     under_way: float = 0.0
     began: float | None = None
     last: float | None = None
+    paused: float | None = None
 
     def begin(self) -> None:
         """The stage has what it needs: its seconds count from the first call."""
         self.began = time.time() if self.began is None else self.began
+
+    def pause(self, paused: bool) -> None:
+        """A pause is no part of the stage's seconds."""
+        now = time.time()
+        if paused:
+            self.paused = self.paused or now
+        elif self.paused is not None:
+            if self.began is not None and self.done < self.total:
+                self.began += now - max(self.paused, self.began)
+            self.paused = None
 
     def add(self, count: int, kept: bool = False) -> None:
         """kept: these rows were in the run folder already."""
@@ -50,7 +62,7 @@ class Stage:
         """Rows per second since the stage began."""
         if self.began is None:
             return None
-        elapsed = self.seconds if self.done >= self.total else time.time() - self.began
+        elapsed = self.seconds if self.done >= self.total else (self.paused or time.time()) - self.began
         worked = self.done - self.first + self.under_way
         return worked / elapsed if elapsed > 0 and worked > 0 else None
 

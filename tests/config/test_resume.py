@@ -27,14 +27,15 @@ def test_what_keeps_the_numbers_may_change():
     assert set(pools + training) < FREE
     assert FREE - set(pools + training) == {
         "policy.trust_remote_code", "policy.publish_dtype", "generation.gpu_memory_utilization", "generation.tensor_parallel",
-        "judge.batch_tokens", "evaluation.judge.batch_tokens", "placement", "max_set_aside", "storage.keep_snapshots", "storage.keep_checkpoints",
+        "judge.batch_tokens", "evaluation.judge.batch_tokens", "placement", "max_set_aside",
+        "prompts.source", "evaluation.prompts.source", "storage.keep_snapshots", "storage.keep_checkpoints",
         "gateway.host", "gateway.port", "gateway.chats", "trackers",
     }  # fmt: skip
 
 
 def test_what_changes_them_may_not():
     assert {"seed", "block", "training.eta", "training.batch_size", "policy.max_length", "policy.dtype"} < BOUND
-    assert {"generation.temperature", "judge.model", "prompts.source", "evaluation.held_out"} < BOUND
+    assert {"generation.temperature", "judge.model", "prompts.split", "evaluation.held_out"} < BOUND
 
 
 def test_changes_name_each_key_with_both_values():

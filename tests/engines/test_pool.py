@@ -95,6 +95,31 @@ def test_a_start_that_fails_is_tried_again_later_and_later_on_a_new_actor() -> N
     play(story, min=1, max=1)
 
 
+def test_a_pool_that_never_served_ends_after_the_same_failure_again_and_again() -> None:
+    async def story(world: World, pool: Routing) -> None:
+        world.errors["ready"] = [OSError("the GPU is too small") for _ in range(100)]
+        with pytest.raises(RunFailed, match="generator-0 cannot start, after 12 starts: OSError: the GPU is too small"):
+            await pool.open(BASE)
+        assert world.calls["ready"] == 12
+
+    play(story, min=1, max=1)
+
+
+def test_a_pool_that_has_served_never_gives_up() -> None:
+    async def story(world: World, pool: Routing) -> None:
+        await pool.open(BASE)
+        world.errors["ready"] = [OSError("the node has no network") for _ in range(15)]
+        world.hold.clear()
+        call = asyncio.ensure_future(pool.call("generate"))
+        await until(lambda: world.calls["generate"])
+        world.actors[0].die()
+        world.hold.set()
+        await call
+        assert world.calls["ready"] == 1 + 15 + 1
+
+    play(story, min=1, max=1)
+
+
 def test_a_users_mistake_ends_a_pool_that_never_served() -> None:
     async def story(world: World, pool: Routing) -> None:
         world.errors["ready"] = [ModelError("policy.model: there is no such model")]

@@ -3,6 +3,7 @@
 import io
 import socketserver
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator
@@ -168,6 +169,14 @@ def test_a_terminal_without_unicode_shows_escapes(run, monkeypatch):
         sys.stdout.flush()
         assert raw.getvalue()
         assert words[0] == "plan" or b"Stra\\xdfe" in raw.getvalue()
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word():
+    with subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", "show"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as command:
+        command.stdout.close()
+        assert command.stderr.read() == b""
 
 
 def test_show_and_plan_are_those_of_the_jobs(capsys):

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from sppo_ray.config import load_config
+from sppo_ray.errors import RunFolderError
 from sppo_ray.preparation import PromptReport, prepare, store_prompts
+from sppo_ray.records import Prompt
 from sppo_ray.reporting.report import write_run_report
+from sppo_ray.run_folder import Ledger
 from tests.prompts.tables import write
 from tests.run_folders import run_folder
 
@@ -49,3 +52,18 @@ def test_what_was_left_out_is_in_the_report_of_the_run(tmp_path: Path) -> None:
     store_prompts(ledger, [], report)
     write_run_report(ledger)
     assert json.loads((tmp_path / "report.json").read_text())["prompts"] == asdict(report)
+
+
+def test_the_prompts_of_a_run_may_move_but_not_change(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "run")
+    config = load_config("playground", overrides=["prompts.source=/data/a.jsonl"])
+    moved = load_config("playground", overrides=["prompts.source=/elsewhere/a.jsonl"])
+    prompts = [[Prompt("h", "Held out", [1])], [Prompt("a", "A", [2]), Prompt("b", "B", [3])]]
+    assert ledger.claim(config, {})
+    store_prompts(ledger, prompts)
+    assert not ledger.claim(moved, {}) and ledger.config().prompts.source == "/elsewhere/a.jsonl"
+    store_prompts(ledger, prompts)
+    with pytest.raises(
+        RunFolderError, match=r"the prompts of iteration 1 are not those that the run began with: restore"
+    ):
+        store_prompts(ledger, [prompts[0], prompts[1][:1]])

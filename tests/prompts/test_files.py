@@ -1,5 +1,7 @@
 """Files of prompts: every kind reads alike, and what cannot be read whole is refused by file and line."""
 
+import gzip
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -29,6 +31,16 @@ def test_every_kind_of_file_gives_the_same_prompts_unharmed(tmp_path, ending):
         f"{i:02}": text for i, text in enumerate(ODD)
     }
     assert (result.duplicates, result.skipped) == (0, [])
+
+
+def test_a_compressed_file_is_read_as_the_file_itself(tmp_path):
+    whole = gzip.compress(b'{"prompt": "a"}\n{"prompt": "b"}\n')
+    (tmp_path / "data.jsonl.gz").write_bytes(whole)
+    assert texts(read(tmp_path / "data.jsonl.gz").prompts) == ["a", "b"]
+    assert texts(read(tmp_path, split="data").prompts) == ["a", "b"]
+    (tmp_path / "data.jsonl.gz").write_bytes(whole[:-9])
+    with pytest.raises(PromptError, match=r"data.jsonl.gz cannot be read .*compress it again"):
+        read(tmp_path / "data.jsonl.gz")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,34 @@ def generators(*tokens: int | None, **values: Any) -> PoolStatus:
     return PoolStatus("generator", len(members), 1, 4, 0, members, [])
 
 
+def test_a_pause_is_no_part_of_a_stages_seconds(clock: Clock) -> None:
+    """40 prompts in 10 s, a pause of 1,000 s, 40 in 10 s: 4 a second throughout, and 20 s in all."""
+    stage = Stage("sampling", "prompts", 80)
+    stage.begin()
+    clock.now = 10.0
+    stage.add(40)
+    stage.pause(True)
+    clock.now = 900.0
+    assert (stage.rate, seconds_left({"generate": stage})) == (4.0, {"generate": 10.0})
+    clock.now = 1010.0
+    stage.pause(False)
+    clock.now = 1020.0
+    stage.add(40)
+    assert (stage.rate, stage.seconds) == (4.0, 20.0)
+
+
+def test_a_pause_before_a_stage_began_is_none_of_its_time(clock: Clock) -> None:
+    stage = Stage("judging", "prompts", 8)
+    stage.pause(True)
+    clock.now = 50.0
+    stage.begin()
+    clock.now = 60.0
+    stage.pause(False)
+    clock.now = 64.0
+    stage.add(4)
+    assert (stage.rate, stage.seconds) == (1.0, 4.0)
+
+
 def test_seconds_count_from_when_a_stage_could_begin(clock: Clock) -> None:
     """Sampling that takes 95 s and ends with one last block within 0.6 s of the others took 95 s."""
     stage = Stage("sampling", "prompts", 32)

@@ -92,11 +92,11 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
 
 
 def broken_steps(policy: Any, rank: int) -> dict[str, Any]:
-    """A step, one in which a worker's loss is NaN, and another; the weights after each; and NaN on the first batch."""
+    """A step, one in which a worker's loss is NaN, another, one of set-aside prompts only; and NaN on the first batch."""
     share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]
     nowhere = replace(PAIRS[0], chosen=replace(PAIRS[0].chosen, win_rate=math.nan))
     numbers, weights = [], []
-    for pairs in (share, [nowhere, *PAIRS[1:3]] if rank == 0 else share, share):
+    for pairs in (share, [nowhere, *PAIRS[1:3]] if rank == 0 else share, share, [FILLER] * 3):
         numbers.append(policy.step(pairs).row())
         weights.append(dict(policy.gather()))
     policy._reference_checked = False
@@ -150,12 +150,19 @@ def test_an_iteration_of_one_step_changes_the_weights(models: Path, two_workers:
 
 def test_a_step_whose_loss_is_not_a_number_is_skipped_and_says_so(two_workers: Path) -> None:
     found = torch.load(two_workers / "skipped.pt", weights_only=False)
-    assert [row["skipped"] for row in found["numbers"]] == [False, True, False]
+    assert [row["skipped"] for row in found["numbers"]] == [False, True, False, False]
     assert found["numbers"][1]["loss"] is None and found["numbers"][1]["gradient_norm"] is None
     json.dumps(found["numbers"], allow_nan=False)
-    first, second, third = found["weights"]
+    first, second, third, _ = found["weights"]
     assert all(first[name].equal(second[name]) for name in first)
     assert not all(second[name].equal(third[name]) for name in first)
+
+
+def test_a_batch_of_set_aside_prompts_only_changes_nothing(two_workers: Path) -> None:
+    found = torch.load(two_workers / "skipped.pt", weights_only=False)
+    numbers, (_, _, before, after) = found["numbers"][3], found["weights"]
+    assert (numbers["loss"], numbers["pairs"], numbers["gradient_norm"]) == (0.0, 0, 0.0)
+    assert all(before[name].equal(after[name]) for name in before)
 
 
 def test_a_first_batch_that_is_not_a_number_is_refused_by_every_worker(two_workers: Path) -> None:
