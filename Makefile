@@ -2,6 +2,7 @@
 # make demo-real   a real language model, SmolLM2-135M-Instruct, the same way: 25 minutes on two cores
 # make test    all tests            make lint    ruff and mypy
 # make chaos   seeded kills of every kind of process, into chaos.json; RUNS=50 SEED=0, REAL=10 for so many with real engines too
+# make compare the objectives side by side on the playground, into compare/; COMPARE="--seeds 1 --etas 5" for less
 # make env     the environment (.venv) alone
 # make bench   the speed ratios, into bench.json; BENCH="judge scale" for some of them
 # make lock    resolve the pinned CPU stack anew (requirements/cpu.txt)
@@ -12,7 +13,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-real test lint bench chaos env lock docs build
+.PHONY: demo demo-real test lint bench chaos compare env lock docs build
 
 demo: .venv/.installed
 	$(BIN)/python jobs/demo.py
@@ -37,6 +38,9 @@ REAL ?= 0
 
 chaos: .venv/.installed
 	$(BIN)/python -m tests.cluster.chaos --runs $(RUNS) --seed $(SEED) --real $(REAL)
+
+compare: .venv/.installed
+	$(BIN)/python -m jobs.compare $(COMPARE)
 
 env: .venv/.installed
 
