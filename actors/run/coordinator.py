@@ -98,11 +98,12 @@ class Coordinator(Board):
         self, pools: EnginePools, iteration: int, reference: Snapshot, published: Snapshot | None
     ) -> Snapshot:
         started = time.time()
-        self._steps_before = sum(report["steps"] for report in self._ledger.reports())
+        self._steps_before = sum(report["steps"] for report in await asyncio.to_thread(self._ledger.reports))
         training = self._config.training
         others = len(training.other_anchors(iteration))
-        await self.begin(iteration, len(self._ledger.prompts(iteration)), training.epochs, others)
-        self._status.set_aside = len(self._ledger.set_aside(iteration))
+        prompts = await asyncio.to_thread(self._ledger.prompts, iteration)
+        await self.begin(iteration, len(prompts), training.epochs, others)
+        self._status.set_aside = len(await asyncio.to_thread(self._ledger.set_aside, iteration))
         snapshot = published or await self._score_and_train(pools, iteration, reference)
         self._status.phase = "loading the new policy"
         trained = time.time()
@@ -117,7 +118,7 @@ class Coordinator(Board):
         report = await asyncio.to_thread(
             iteration_report, self._ledger, iteration, evaluation, seconds, await self._engines(started)
         )
-        self._ledger.write_report(iteration, report)
+        await asyncio.to_thread(self._ledger.write_report, iteration, report)
         self._trackers.log(
             self._steps_before + report["steps"], {f"held_out/{name}": report[name] for name in EVALUATED}
         )
@@ -143,7 +144,7 @@ class Coordinator(Board):
             await self._start_trainer(range(iteration, iteration + 1))
         else:
             await self._until(lambda: iteration in self._published)
-        snapshot = self._ledger.snapshot(iteration)
+        snapshot = await asyncio.to_thread(self._ledger.snapshot, iteration)
         assert snapshot is not None
         return snapshot
 

@@ -25,11 +25,11 @@ async def sample_held_out(pools: EnginePools, iteration: int, snapshot: Snapshot
     A prompt that fails on every engine is left out of the comparisons. Raises `RunFailed` if those are too many.
     """
     ledger, config = pools.ledger, pools.config
-    prompts = ledger.prompts(0)
+    prompts = await asyncio.to_thread(ledger.prompts, 0)
     calls = []
     for block, start in enumerate(range(0, len(prompts), config.block)):
         path = ledger.block(Candidates, iteration, block, HELD_OUT)
-        if not ledger.has(path):
+        if not await asyncio.to_thread(ledger.has, path):
             part = prompts[start : start + config.block]
             calls.append(sample_block(pools, path, part, config.evaluation.responses, snapshot.name))
     failed = [prompt for _, aside in await asyncio.gather(*calls) for prompt in aside]
@@ -45,10 +45,10 @@ async def compare_held_out(pools: EnginePools, iteration: int, rule: Rule | None
 
     They are by the judge of `evaluation.judge`, where there is one; then those by the judge that trains are in it, too.
     """
-    new = pools.ledger.held_out(iteration)
+    new = await asyncio.to_thread(pools.ledger.held_out, iteration)
     if not new:
         return {}
-    base = pools.ledger.held_out(0)
+    base = await asyncio.to_thread(pools.ledger.held_out, 0)
     result: dict[str, Any] = {"mean_response_tokens": mean_tokens(new)}
     result |= await _win_rates(pools, iteration, new, base, evaluation=True)
     if pools.config.evaluation.judge is not None:
@@ -65,7 +65,10 @@ async def _win_rates(
     against_base = await judge(pools, new, base, evaluation)
     # The snapshot before the first iteration is the base: one comparison serves both.
     before = iteration - 1
-    against_previous = await judge(pools, new, pools.ledger.held_out(before), evaluation) if before else against_base
+    against_previous = against_base
+    if before:
+        previous = await asyncio.to_thread(pools.ledger.held_out, before)
+        against_previous = await judge(pools, new, previous, evaluation)
     return {
         key: value
         for name, rate in (("base", against_base), ("previous", against_previous))

@@ -1,5 +1,6 @@
 """A killed process is a delay: a fixed sample of what `make chaos` does."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,11 @@ def test_kills_change_nothing(seed: int, head: chaos.Head, quiet: tuple[Path, fl
     assert outcome.kills
     assert faults(outcome) == [0] * 5
     assert head.left_behind() == []
+
+
+def test_the_log_names_the_file_of_the_token_and_nothing_of_it(quiet: tuple[Path, float]) -> None:
+    (said,) = re.findall("watch, steer, chat.*", (quiet[0].parent / "driver.log").read_text())
+    assert re.fullmatch(r"watch, steer, chat: http://127.0.0.1:\d+ \(its token is in /\S+\.json\)", said)
 
 
 def faults(outcome: chaos.Outcome) -> list[int]:

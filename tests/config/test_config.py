@@ -32,6 +32,10 @@ def test_an_override_opens_a_section_that_the_file_leaves_out():
     [
         ("seed=-1", ["seed is -1", "greater than or equal to 0"]),
         ("seed=4294967296", ["seed is 4294967296", "less than 4294967296"]),
+        ("evaluation.held_out=-5", ["evaluation.held_out is -5", "greater than or equal to 0"]),
+        ("generators.cpus=-1", ["generators.cpus is -1", "greater than or equal to 0"]),
+        ("rankers.gpus=-1", ["rankers.gpus is -1", "greater than or equal to 0"]),
+        ("training.gpus=-1", ["training.gpus is -1", "greater than or equal to 0"]),
         ("training.eta=.inf", ["training.eta is inf", "finite"]),
         ("training.eta=.nan", ["training.eta is nan", "finite"]),
         ("policy.thoughts=(", ["policy.thoughts is '(': it is not a regular expression: missing )"]),
