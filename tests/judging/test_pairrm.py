@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,14 @@ def blender(checkpoint: Path, judge: PairRM) -> Iterator[object]:
         yield oracle
 
 
-def assert_equal_to_blender(blender, judge: PairRM, prompts: list[str], candidates: list[list[str]]) -> None:
-    expected = []
+def ranked(blender, prompts: list[str], candidates: list[list[str]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """llm-blender's logits of all comparisons, and its scores of all candidates."""
+    logits = []
     predict = blender.ranker._full_predict
 
     def recording(**batch):
         outputs = predict(**batch)
-        expected.append(outputs["logits"].numpy())
+        logits.append(outputs["logits"].float().numpy())
         return outputs
 
     blender.ranker._full_predict = recording
@@ -83,10 +85,15 @@ def assert_equal_to_blender(blender, judge: PairRM, prompts: list[str], candidat
         scores = blender.rank(prompts, candidates, return_scores=True, batch_size=1)
     finally:
         blender.ranker._full_predict = predict
+    return np.concatenate(logits), scores
+
+
+def assert_equal_to_blender(blender, judge: PairRM, prompts: list[str], candidates: list[list[str]]) -> None:
+    logits, scores = ranked(blender, prompts, candidates)
     comparisons = judge.compare(prompts, candidates)
     assert comparisons.dtype == np.float32
     assert np.abs(comparisons).max() > 2  # the checkpoint's scores are spread, or equality would mean little
-    np.testing.assert_allclose(comparisons, np.concatenate(expected), atol=1e-4)
+    np.testing.assert_allclose(comparisons, logits, atol=1e-4)
     np.testing.assert_allclose((comparisons - comparisons.swapaxes(1, 2)).mean(-1), scores, atol=1e-4)
 
 
@@ -128,26 +135,65 @@ def test_diagonal_is_zero_and_a_prompt_scores_the_same_alone(judge: PairRM) -> N
 
 
 def test_one_row_a_batch_gives_the_same_scores(checkpoint: Path, judge: PairRM) -> None:
-    rows = columns(TRICKY)
+    rows = columns(TRICKY[:4])
     np.testing.assert_allclose(PairRM(checkpoint, batch_tokens=1).compare(*rows), judge.compare(*rows), atol=5e-5)
 
 
-def test_the_compiled_position_terms_are_the_gathered_ones(judge: PairRM) -> None:
+def test_each_path_is_the_attention_of_transformers(judge: PairRM, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not at the top: vLLM 0.32 does not start in a process that has loaded llvmlite, and other tests have an engine in this one.
-    from sppo_ray.judging.pairrm.attention import distances_of, gather_bias
-    from sppo_ray.judging.pairrm.bias import fill
+    from sppo_ray.judging.pairrm import attention
 
-    attention = judge._model._encoder.layer[0].attention.self
-    width, first, queries = 300, 140, 20
-    buckets = 2 * attention.pos_ebd_size
-    distances = distances_of(attention, width, torch.device("cpu"))
-    from_query, from_key = torch.randn(2, 2, queries, buckets), torch.randn(2, 2, buckets, width)
-    gathered, compiled = torch.empty(2, 2, queries, width), torch.empty(2, 2, queries, width)
-    near, *indices = distances.near(torch.arange(first, first + queries), width)
-    gather_bias(gathered, from_query, from_key, distances, near, *indices)
-    fill(compiled.numpy(), from_query.numpy(), from_key.numpy(), first, *distances.runs)
-    assert 0 < near.start < near.stop < width  # far keys on both sides
-    assert compiled.equal(gathered)
+    encoder, positions = judge._model._encoder, judge._model._positions[0]
+    layer = encoder.layer[0].attention.self
+    for width in (1, 37, 130, 301):  # beyond 64, distances share a bucket
+        mask = torch.arange(width) < torch.tensor([[width], [max(1, width - 20)]])
+        hidden = torch.randn(2, width, 64)
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"), monkeypatch.context() as patch:
+            expected = layer(hidden, encoder.get_attention_mask(mask), rel_embeddings=encoder.get_rel_embedding())[0]
+            penalty = torch.where(mask, 0.0, -torch.inf)[:, None, None]
+            distances = attention.distances_of(layer, width, torch.device("cpu"))
+            everywhere = torch.arange(width).expand(2, -1)
+            found = [
+                attention.attend(layer, positions, hidden, hidden, places, distances, penalty)
+                for places in (None, everywhere)
+            ]
+            patch.setattr(attention, "_attend_on_cpu", attention.attend_fused)
+            found.append(attention.attend(layer, positions, hidden, hidden, None, distances, penalty))
+        for context in found:
+            torch.testing.assert_close(context[mask], expected[mask], atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`flex_attention` in place of the CPU's loop, without compiling it."""
+    from sppo_ray.judging.pairrm import attention
+
+    monkeypatch.setattr(attention, "_attend_on_cpu", attention.attend_fused)
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_the_path_of_a_gpu_scores_as_llm_blender(blender, checkpoint: Path, multiple: int) -> None:
+    judge = PairRM(checkpoint, batch_tokens=4096)
+    judge._multiple = multiple
+    widths, margins = [], judge._model.margins
+    judge._model.margins = lambda ids, *rest: widths.append(ids.shape[1]) or margins(ids, *rest)  # type: ignore[method-assign, func-returns-value]
+    assert_equal_to_blender(blender, judge, *columns(TRICKY))
+    assert any(width % 8 for width in widths) == (multiple == 1)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_no_farther_off_than_llm_blender_s(
+    blender, checkpoint: Path, judge: PairRM, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = columns(TRICKY[:4])
+    exact, found = judge.compare(*rows), PairRM(checkpoint, batch_tokens=4096, dtype=dtype).compare(*rows)
+    monkeypatch.setattr(blender, "ranker", deepcopy(blender.ranker).to(getattr(torch, dtype)))
+    theirs, _ = ranked(blender, *rows)
+    assert 0 < np.abs(found - exact).mean() < 1.5 * np.abs(theirs - exact).mean() < 0.2
 
 
 def test_equal_texts_tie_exactly(judge: PairRM) -> None:

@@ -1,11 +1,11 @@
-"""DeBERTa's disentangled attention (arXiv 2006.03654): no gather where all distances share one relative position,
-and none at all on a CPU (`bias`).
+"""DeBERTa's disentangled attention (arXiv 2006.03654): scores that depend on the distance from query to key.
 
 In: a layer's `DisentangledSelfAttention` of Transformers, hidden states. Out: the context of each query.
+On a GPU the position terms are looked up inside one kernel (`flex_attention`), on a CPU a compiled loop writes them (`bias`).
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-# Attention scores computed at once: on a CPU they should stay in its cache.
-CHUNK = {"cpu": 1 << 20, "cuda": 1 << 28}
+CHUNK = 1 << 20  # attention scores computed at once on a CPU: they should stay in its cache
 
 Positions = tuple[Tensor, Tensor]  # p_key (heads, size, 2 * span) and p_query (heads, 2 * span, size)
 
@@ -24,10 +23,6 @@ class Distances:
     """The bucket, one of 2 * span relative positions, of each distance from query to key in rows of one width."""
 
     buckets: Tensor  # (2 * width - 1,), non-decreasing, for the distances 1 - width to width - 1
-    first: int  # bucket of all distances below `low`
-    last: int  # bucket of all distances above `high`
-    low: int
-    high: int
 
     @cached_property
     def runs(self) -> tuple[Any, Any]:
@@ -36,18 +31,10 @@ class Distances:
 
         return runs(self.buckets.numpy())
 
-    def near(self, places: Tensor, width: int) -> tuple[slice, Tensor, Tensor]:
-        """The keys near enough to some query at `places`, (..., n), to need a gather; all keys where rows differ.
-
-        Also, both (..., n, keys): the bucket b of each, and its index b * width + j in a table of buckets and keys.
-        """
-        keys = slice(0, width)
-        if places.dim() == 1:
-            first, last = int(places[0]), int(places[-1])
-            keys = slice(max(0, first - self.high), min(width, last + 1 - self.low))
-        columns = torch.arange(keys.start, keys.stop, device=places.device)
-        buckets = self.buckets[places[..., None] - columns + width - 1]
-        return keys, buckets, buckets * width + columns
+    @cached_property
+    def from_zero(self) -> Tensor:
+        """The buckets of the distances 0 to width - 1, then 1 - width to -1: a distance is its own index."""
+        return self.buckets.roll(-(len(self.buckets) // 2))
 
 
 def distances_of(attention: Any, width: int, device: torch.device) -> Distances:
@@ -56,10 +43,7 @@ def distances_of(attention: Any, width: int, device: torch.device) -> Distances:
     if attention.position_buckets > 0:
         line = make_log_bucket_position(line, attention.position_buckets, attention.max_relative_positions)
     span = attention.pos_ebd_size
-    line = (line.long() + span).clamp(0, 2 * span - 1)
-    first, last = int(line[0]), int(line[-1])
-    low, high = int((line == first).sum()) + 1 - width, width - 1 - int((line == last).sum())
-    return Distances(line.to(device), first, last, low, high)
+    return Distances((line.long() + span).clamp(0, 2 * span - 1).to(device))
 
 
 def attend(
@@ -67,13 +51,13 @@ def attend(
     positions: Positions,
     queries: Tensor,
     hidden: Tensor,
-    places: Tensor,
+    places: Tensor | None,
     distances: Distances,
     penalty: Tensor,
 ) -> Tensor:
     """Disentangled attention (arXiv 2006.03654, eq. 4): (q k + q p_key + k p_query) / scale, softmax, times v.
 
-    queries: (rows, n, hidden).  places: their positions, (n,) consecutive ones, or (rows, n) where rows differ.
+    queries: (rows, n, hidden).  places: (rows, n), where the few that are read stand; None where all positions are.
     penalty: (rows, 1, 1, width).
     """
     heads = attention.num_attention_heads
@@ -81,60 +65,70 @@ def attend(
     q = _split_heads(attention.query_proj(queries), heads)
     k = _split_heads(attention.key_proj(hidden), heads)
     v = _split_heads(attention.value_proj(hidden), heads)
-    (rows, _, n, size), width = q.shape, k.shape[2]
     from_query = q @ position_key  # (rows, heads, n, 2 * span)
     from_key = position_query @ k.transpose(-1, -2)  # (rows, heads, 2 * span, width)
     from_key += penalty  # the mask, as part of the bias
+    if places is not None:
+        context = _attend_from(places, q, k, v, from_query, from_key, distances)
+    elif q.device.type == "cpu" and q.dtype == torch.float32:
+        context = _attend_on_cpu(q, k, v, from_query, from_key, distances)
+    else:
+        context = attend_fused(q, k, v, from_query, from_key, distances)
+    return context.transpose(1, 2).flatten(2)
+
+
+def _attend_from(
+    places: Tensor, q: Tensor, k: Tensor, v: Tensor, from_query: Tensor, from_key: Tensor, distances: Distances
+) -> Tensor:
+    away = places[..., None] - torch.arange(k.shape[2], device=places.device)
+    buckets = distances.from_zero[away][:, None].expand(-1, q.shape[1], -1, -1)
+    bias = from_query.gather(-1, buckets) + from_key.gather(-2, buckets)
+    return scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=_scale(q.shape[-1]))
+
+
+def _attend_on_cpu(
+    q: Tensor, k: Tensor, v: Tensor, from_query: Tensor, from_key: Tensor, distances: Distances
+) -> Tensor:
+    from sppo_ray.judging.pairrm.bias import fill
+
+    rows, heads, width, size = q.shape
     # One head of a row at a time: the more queries per chunk, the fuller the kernel's blocks.
     q, k, v, from_query, from_key = (each.flatten(0, 1).unsqueeze(1) for each in (q, k, v, from_query, from_key))
     context = torch.empty_like(q)
-    block = max(1, min(n, CHUNK[q.device.type] // width))
-    step = max(1, CHUNK[q.device.type] // (width * block))
+    block = max(1, min(width, CHUNK // width))
+    step = max(1, CHUNK // (width * block))
     memory = q.new_empty(step, 1, block, width)  # allocating it for every chunk would cost more than filling it
-    compiled = q.device.type == "cpu" and places.dim() == 1
-    if compiled:
-        from sppo_ray.judging.pairrm.bias import fill
-    for start in range(0, n, block):
+    for start in range(0, width, block):
         part = slice(start, start + block)
-        if not compiled:
-            near, *indices = distances.near(places[..., part], width)
-            if places.dim() == 2:
-                indices = [index.repeat_interleave(heads, dim=0).unsqueeze(1) for index in indices]
         for first in range(0, rows * heads, step):
             some = slice(first, first + step)
             left = q[some, :, part]
             bias = memory[: left.shape[0], :, : left.shape[2]]
-            if compiled:
-                arrays = (tensor.numpy() for tensor in (bias, from_query[some, :, part], from_key[some]))
-                fill(*arrays, start, *distances.runs)
-            else:
-                here = [index[some] if places.dim() == 2 else index for index in indices]
-                gather_bias(bias, from_query[some, :, part], from_key[some], distances, near, *here)
+            arrays = (tensor.numpy() for tensor in (bias, from_query[some, :, part], from_key[some]))
+            fill(*arrays, start, *distances.runs)
             context[some, :, part] = scaled_dot_product_attention(
                 left, k[some], v[some], attn_mask=bias, scale=_scale(size)
             )
-    return context.view(rows, heads, n, size).transpose(1, 2).flatten(2)
+    return context.view(rows, heads, width, size)
 
 
-def gather_bias(
-    bias: Tensor,
-    from_query: Tensor,
-    from_key: Tensor,
-    distances: Distances,
-    near: slice,
-    buckets: Tensor,
-    key_places: Tensor,
-) -> None:
-    """bias[..., i, j] = from_query[..., i, b] + from_key[..., b, j], where b is the bucket of the distance from i to j.
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, from_query: Tensor, from_key: Tensor, distances: Distances) -> Tensor:
+    """All in one kernel, scores and their sums in float32. q, k, v: (rows, heads, width, size)."""
+    buckets = distances.from_zero
 
-    near, buckets, key_places: from `Distances.near`; all other keys are in the first or last bucket and need no gather.
-    """
-    width = bias.shape[-1]
-    for far, bucket in ((slice(0, near.start), distances.last), (slice(near.stop, width), distances.first)):
-        torch.add(from_query[..., bucket, None], from_key[..., bucket, None, far], out=bias[..., far])
-    shape = (*bias.shape[:-1], buckets.shape[-1])
-    keys = from_key.flatten(2).gather(-1, key_places.expand(shape).flatten(2)).view(shape)
-    torch.add(from_query.gather(-1, buckets.expand(shape)), keys, out=bias[..., near])
+    def with_positions(score: Tensor, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        bucket = buckets[query - key]
+        return score + from_query[row, head, query, bucket] + from_key[row, head, bucket, key]
+
+    context: Tensor = _flex_attention()(q, k, v, score_mod=with_positions, scale=_scale(q.shape[-1]))
+    return context
+
+
+@cache
+def _flex_attention() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
 
 
 def _split_heads(states: Tensor, heads: int) -> Tensor:

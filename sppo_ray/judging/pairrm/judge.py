@@ -46,6 +46,7 @@ class PairRM:
         dtype = dtype or ("float32" if on_cpu else "float16")
         self._model = PairRMModel(settings, device, getattr(torch, dtype))
         self._device = device
+        self._multiple = 1 if on_cpu else 8  # of the widths: a GPU's matrix units take whole blocks
         self._as_tensor = torch.from_numpy
         self._batch_tokens, self._orders = batch_tokens, orders
         self._source_max_length = source_max_length or settings.source_max_length
@@ -62,8 +63,8 @@ class PairRM:
         distinct, inverse = np.unique(pairs, return_inverse=True)
         rows = np.stack([distinct // each**2, distinct // each % each, distinct % each], axis=1)
         margins = np.empty(len(rows), dtype=np.float32)
-        for batch in batches(parts.row_lengths(rows), self._batch_tokens):
-            ids, lengths, places = parts.assemble(rows[batch])
+        for batch in batches(_whole(parts.row_lengths(rows), self._multiple), self._batch_tokens):
+            ids, lengths, places = parts.assemble(rows[batch], self._multiple)
             tensors = (self._as_tensor(array) for array in (ids, lengths, places))
             margins[batch] = self._model.margins(*tensors).numpy()
         comparisons[prompt, left, right] = margins[inverse]
@@ -136,13 +137,16 @@ class _Parts:
         prompt, left, right = rows.T
         return self.sources[prompt, 1] + self.lengths[prompt, left] + self.lengths[prompt, right]
 
-    def assemble(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
-        """Rows (prompt, left, right) as padded ids (R, W), lengths (R,) and positions (R, 3) of the prefix tokens."""
+    def assemble(self, rows: Ints, multiple: int) -> tuple[Ints, Ints, Ints]:
+        """Rows (prompt, left, right) as padded ids (R, W), lengths (R,) and positions (R, 3) of the prefix tokens.
+
+        W is a multiple of `multiple`.
+        """
         prompt, left, right = rows.T
         source = self.sources[prompt, 1]
         middle = source + self.lengths[prompt, left]
         lengths = middle + self.lengths[prompt, right]
-        column = np.arange(lengths.max())
+        column = np.arange(_whole(lengths.max(), multiple))
         shift = np.where(
             column < source[:, None],
             self.sources[prompt, 0][:, None],
@@ -157,3 +161,7 @@ class _Parts:
         places = np.stack([np.ones_like(source), source + 1, middle + 1], axis=1)
         ids[np.arange(len(rows))[:, None], places[:, 1:]] = self.prefixes
         return ids, lengths, places
+
+
+def _whole(lengths: Any, multiple: int) -> Any:
+    return -(-lengths // multiple) * multiple

@@ -14,7 +14,6 @@ from sppo_ray.models import Shape, model_shape
 
 SIZE = 2  # bytes per number: float16
 POSITIONS = 512  # relative positions that a DeBERTa-v3 head scores each token against
-CHUNK = 1 << 28  # attention scores at once on a GPU, see attention.py
 PLAYGROUND = Shape(3, 64, 2, 2, 32, 192, 1242, 512, tied=True, gated=False, source="here")
 
 
@@ -46,7 +45,6 @@ class PairRMKind:
             memory={
                 "weights": SIZE * shape.parameters,
                 "activations": self._settings.batch_tokens * (state + SIZE * 3 * shape.heads * POSITIONS),
-                "scores": CHUNK * 3 * SIZE,
             },
             tokens=min(prompt, self._settings.source_max_length) + 2 * response,
             operations=2 * shape.layers * shape.layer,

@@ -79,12 +79,11 @@ class PairRMModel:
         width = ids.shape[1]
         mask = torch.arange(width, device=ids.device) < lengths[:, None]
         distances = distances_of(self._encoder.layer[0].attention.self, width, ids.device)
-        everywhere = torch.arange(width, device=ids.device)
         hidden = self._embeddings(input_ids=ids, mask=mask)
         penalty = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill_(~mask, float("-inf"))[:, None, None, :]
         *layers, last = zip(self._encoder.layer, self._positions, strict=True)
         for number, (layer, positions) in enumerate(layers):
-            context = attend(layer.attention.self, positions, hidden, hidden, everywhere, distances, penalty)
+            context = attend(layer.attention.self, positions, hidden, hidden, None, distances, penalty)
             output = _feed_forward(layer, context, hidden)
             if number == 0 and self._encoder.conv is not None:
                 output = self._encoder.conv(hidden, output, mask.long())
