@@ -53,8 +53,8 @@ class PolicySettings(Section):
     """Precision of the weights in generators and in forward and backward passes; the optimizer keeps float32."""
     publish_dtype: Annotated[Literal["bfloat16", "float32"] | None, FREE] = None
     """Precision of the files of the last iteration's policy, `float32` to lose nothing; `policy.dtype` if not set."""
-    attention: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
-    """Attention implementation in the trainer; logit soft-capping (Gemma 2) needs `eager`."""
+    attention: Literal["eager", "sdpa", "flex_attention", "flash_attention_2"] = "sdpa"
+    """Attention implementation in the trainer; logit soft-capping (Gemma 2) needs `flex_attention`, or `eager`, which stores all scores and takes its place on a CPU."""
     max_length: Positive = 1024
     """Prompt and response together, in tokens, as trained."""
     max_prompt_length: Positive = 512
@@ -177,6 +177,12 @@ class Config(Section):
     def judges(self) -> list[JudgeSettings]:
         """The judge that trains and, where it is another, the one that marks held-out responses."""
         return [self.judge, *([self.evaluation.judge] if self.evaluation.judge else [])]
+
+    @property
+    def trained_attention(self) -> str:
+        """The attention of the trainer: the kernel of flex_attention has a backward pass on GPUs only."""
+        attention = self.policy.attention
+        return "eager" if attention == "flex_attention" and not self.training.gpus else attention
 
     @property
     def generator_gpus(self) -> float:

@@ -184,7 +184,7 @@ def layer_activations(config: Config, shape: Shape, length: int) -> tuple[float,
     norms = shape.norms * h * (2 * FP32 if gemma else FP32 + size) + 2 * size * h
     scores: float
     gradients: float
-    if config.policy.attention == "eager":
+    if config.trained_attention == "eager":
         scores = shape.heads * length * (FP32 + (2 if shape.capped else 1) * size)
         gradients = shape.heads * length * 2 * FP32
     else:

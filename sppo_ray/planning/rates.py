@@ -23,7 +23,7 @@ from sppo_ray.planning.work import Work
 from sppo_ray.training.optimizer import find_optimizer
 
 # Achieved shares of the peak. Training: ZeRO-3 papers and torchtitan report 0.35 to 0.5 at this size with fused attention;
-# Gemma 2's eager attention costs some of that. Prefill and decode: from vLLM's benchmarks.
+# Prefill and decode: from vLLM's benchmarks.
 TRAIN_SHARE, JUDGE_SHARE, PREFILL_SHARE, DECODE_SHARE = 0.35, 0.35, 0.5, 0.6
 LINK_SHARE = 0.7
 HOST_LINK = 16e9  # bytes per second between a GPU and host memory (PCIe 4.0 x16); assumed
@@ -81,7 +81,7 @@ def _train(config: Config, shape: Shape, device: Device, work: Work, workers: in
     size, offload, tuned = number_bytes(config), config.training.offload, trained_parameters(config, shape)
     operations = (6 if config.training.gradient_checkpointing else 4) * shape.parameters + 2 * tuned
     compute = rows * length * operations / (device.teraflops * 1e12 * TRAIN_SHARE)
-    # Weights are gathered in forward and backward and gradients reduced, without overlap (overlap_comm: false).
+    # Weights are gathered in forward and backward and gradients reduced; that some of it overlaps with the rest is left out.
     moved = size * (2 * shape.parameters + tuned) * (workers - 1) / workers
     # A forward pass adds its gradients to those in host memory; weights that are there are fetched forward and backward.
     fetched = (size * 2 * tuned if offload != "none" else 0) + (size * 2 * shape.parameters if offload == "all" else 0)

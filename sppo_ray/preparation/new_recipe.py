@@ -24,7 +24,7 @@ WHY = {
     "iterations": "the paper's; after each the new policy becomes sampler and reference",
     "prompts.source": "as you named it",
     "policy.model": "as you named it",
-    "policy.attention": "eager where logits are soft-capped, else sdpa",
+    "policy.attention": "flex_attention where logits are soft-capped, else sdpa",
     "policy.max_length": "the release's 1024, or what the model's context allows",
     "policy.max_prompt_length": "the release's 512, or what the model's context allows",
     "generation.candidates": "the paper's K",
@@ -76,7 +76,7 @@ def new_recipe(name: str, model: str, prompts: str, judge: JudgeSettings, machin
             "prompts": source.model_dump(exclude_unset=True),
             "policy": {
                 "model": model,
-                "attention": "eager" if model_shape(model, "policy.model").capped else "sdpa",
+                "attention": "flex_attention" if model_shape(model, "policy.model").capped else "sdpa",
                 "max_length": min(1024, context // 2),
                 "max_prompt_length": min(512, context // 4),
             },

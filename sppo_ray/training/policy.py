@@ -52,12 +52,12 @@ class TrainablePolicy:
         self._loss = find_loss(config.training.loss)
         # Gloo does the same work; compiling this operator would take a minute of the first run on a machine.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        settings = zero_settings(config)
+        settings = zero_settings(config, device)
         self._zero = HfDeepSpeedConfig(settings)  # while it exists, from_pretrained shards the model
         network = AutoModelForCausalLM.from_pretrained(
             base_of(model),
             dtype=getattr(torch, config.policy.dtype),
-            attn_implementation=config.policy.attention,
+            attn_implementation=config.trained_attention,
             trust_remote_code=config.policy.trust_remote_code,
         )
         network.config.use_cache = False

@@ -104,7 +104,8 @@ def test_the_release_s_values(name):
 
 @pytest.mark.parametrize("name", ["gemma-2-9b-it", "gemma-2-9b-it-paper", "gemma-2-27b-it"])
 def test_gemma_2_trains_with_the_attention_that_caps_its_logits(name):
-    assert load_config(name).policy.attention == "eager"
+    assert load_config(name).trained_attention == "flex_attention"
+    assert load_config(name, overrides=["training.gpus=0"]).trained_attention == "eager"
 
 
 def test_the_paper_differs_where_it_should_and_nowhere_else():

@@ -45,7 +45,7 @@ def test_a_recipe_for_this_machine_passes_the_check_and_runs(
     found = written(named[0], capsys)
     assert (found["held_out"], found["iterations"]) == (2, [8, 8, 8])
     config = load_config(file=Path(named[0]))
-    assert (config.recipe, config.training.batch_size, config.policy.attention) == ("mine", 1, "eager")
+    assert (config.recipe, config.training.batch_size, config.policy.attention) == ("mine", 1, "flex_attention")
     assert (config.generators.gpus, config.training.gpus, config.placement) == (0, 0, "disaggregated")
     shorten = ["iterations=1", "generation.max_new_tokens=8", "trackers=[]"]
     assert sppo.main(["--config", named[0], "--run-dir", str(tmp_path / "run"), *shorten]) == 0
