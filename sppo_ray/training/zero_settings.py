@@ -1,6 +1,6 @@
 """DeepSpeed's settings for ZeRO-3.
 
-In: the configuration. Out: what `deepspeed.initialize` takes.
+In: the configuration and the worker's device. Out: what `deepspeed.initialize` takes.
 """
 
 from typing import Any

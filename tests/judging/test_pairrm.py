@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,19 +73,16 @@ def blender(checkpoint: Path, judge: PairRM) -> Iterator[object]:
 
 def ranked(blender, prompts: list[str], candidates: list[list[str]]) -> tuple[np.ndarray, list[np.ndarray]]:
     """llm-blender's logits of all comparisons, and its scores of all candidates."""
-    logits = []
-    predict = blender.ranker._full_predict
+    logits, predict = [], blender.ranker._full_predict
 
     def recording(**batch):
         outputs = predict(**batch)
         logits.append(outputs["logits"].float().numpy())
         return outputs
 
-    blender.ranker._full_predict = recording
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blender.ranker, "_full_predict", recording)
         scores = blender.rank(prompts, candidates, return_scores=True, batch_size=1)
-    finally:
-        blender.ranker._full_predict = predict
     return np.concatenate(logits), scores
 
 
@@ -151,14 +149,12 @@ def test_each_path_is_the_attention_of_transformers(judge: PairRM, monkeypatch: 
         with torch.inference_mode(), torch.compiler.set_stance("force_eager"), monkeypatch.context() as patch:
             expected = layer(hidden, encoder.get_attention_mask(mask), rel_embeddings=encoder.get_rel_embedding())[0]
             penalty = torch.where(mask, 0.0, -torch.inf)[:, None, None]
-            distances = attention.distances_of(layer, width, torch.device("cpu"))
             everywhere = torch.arange(width).expand(2, -1)
-            found = [
-                attention.attend(layer, positions, hidden, hidden, places, distances, penalty)
-                for places in (None, everywhere)
-            ]
+            rest = attention.distances_of(layer, width, torch.device("cpu")), penalty
+            attend = partial(attention.attend, layer, positions, hidden, hidden)
+            found = [attend(None, *rest), attend(everywhere, *rest)]
             patch.setattr(attention, "_attend_on_cpu", attention.attend_fused)
-            found.append(attention.attend(layer, positions, hidden, hidden, None, distances, penalty))
+            found.append(attend(None, *rest))
         for context in found:
             torch.testing.assert_close(context[mask], expected[mask], atol=1e-5, rtol=0)
 
@@ -176,9 +172,8 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("multiple", [1, 8])
 def test_the_path_of_a_gpu_scores_as_llm_blender(blender, checkpoint: Path, multiple: int) -> None:
-    judge = PairRM(checkpoint, batch_tokens=4096)
-    judge._multiple = multiple
-    widths, margins = [], judge._model.margins
+    judge, widths = PairRM(checkpoint, batch_tokens=4096), []
+    judge._multiple, margins = multiple, judge._model.margins
     judge._model.margins = lambda ids, *rest: widths.append(ids.shape[1]) or margins(ids, *rest)  # type: ignore[method-assign, func-returns-value]
     assert_equal_to_blender(blender, judge, *columns(TRICKY))
     assert any(width % 8 for width in widths) == (multiple == 1)
@@ -186,9 +181,7 @@ def test_the_path_of_a_gpu_scores_as_llm_blender(blender, checkpoint: Path, mult
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_no_farther_off_than_llm_blender_s(
-    blender, checkpoint: Path, judge: PairRM, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_precision_is_llm_blender_s(blender, checkpoint: Path, judge: PairRM, dtype: str, monkeypatch) -> None:
     rows = columns(TRICKY[:4])
     exact, found = judge.compare(*rows), PairRM(checkpoint, batch_tokens=4096, dtype=dtype).compare(*rows)
     monkeypatch.setattr(blender, "ranker", deepcopy(blender.ranker).to(getattr(torch, dtype)))
