@@ -3,8 +3,9 @@
 FROM nvidia/cuda:13.0.1-devel-ubuntu24.04
 
 # Triton and FlashInfer compile at run time: a compiler, Python.h and nvcc (of the devel image) have to be there.
+# KubeRay's probes call wget.
 RUN apt-get update \
-    && apt-get install --no-install-recommends -y g++=4:13.* git=1:2.43.* python3.12-dev=3.12.* python3.12-venv=3.12.* \
+    && apt-get install --no-install-recommends -y g++=4:13.* git=1:2.43.* python3.12-dev=3.12.* python3.12-venv=3.12.* wget=1.21.* \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /sppo-ray
