@@ -6,7 +6,6 @@ Exit status: 0 done, 1 the run did not answer or refused, 2 the input is at faul
 """
 
 import argparse
-import ipaddress
 import json
 import os
 import sys
@@ -22,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.command_line import command, duration
+from sppo_ray.config import on_this_machine
 from sppo_ray.errors import ConfigError
 from sppo_ray.web.address import find_address
 
@@ -113,15 +113,6 @@ def connect(given: argparse.Namespace) -> httpx.Client:
         )
     except (ImportError, ValueError, httpx.InvalidURL) as error:  # of --url, or of a proxy that the environment names
         raise ConfigError(f"{url} cannot be reached: {error}") from None
-
-
-def on_this_machine(url: str) -> bool:
-    host = httpx.URL(url).host
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback or address.is_unspecified
 
 
 def refuse(answer: httpx.Response) -> None:
@@ -216,7 +207,8 @@ def show(run: Json) -> None:
         for member in pool["members"]
         if member["failure"]
     ]
-    for words in run["warnings"] + failures:
+    paused = [f"paused: {run['pause_reason']}; `sppo-ray resume` tries again"] if run["pause_reason"] else []
+    for words in paused + run["warnings"] + failures:
         Console().print(Text(words, style="yellow"))
     if run["seconds_left"]:
         Console().print(f"about {duration(run['seconds_left'])} left")

@@ -172,9 +172,11 @@ def describe(status: RunStatus) -> list[str]:
     head = f"iteration {status.iteration}: {status.phase}" if status.iteration else status.phase
     loss = f", loss {status.loss:.4g}" if status.loss is not None else ""
     paused = ", paused" if status.paused else ""
+    why = [f"paused: {status.pause_reason}; `sppo-ray resume` tries again"] if status.pause_reason else []
     left = seconds_left(status.stages)
     return [
         f"{head}{paused}{loss}",
+        *why,
         *(_stage_line(stage, left[key]) for key, stage in status.stages.items() if stage.began is not None),
         *(_pool_line(name, pool) for name, pool in status.pools.items() if pool.sequences),
         *status.warnings,

@@ -74,6 +74,10 @@ class JudgeError(SppoError):
     """A judge cannot compare the responses to a prompt; the message names judge and prompt."""
 
 
+class JudgeUnavailable(RunFailed):
+    """A judge can compare nothing for now: its endpoint is down, or its budget is spent. A run pauses."""
+
+
 class PoolAsleep(RunFailed):
     """No engine of a pool serves at the moment."""
 

@@ -87,6 +87,16 @@ class Board:
         """Prompts of an iteration that failed on every engine, or whose responses cannot be compared."""
         self._status.set_aside += len(prompts)
 
+    async def judge_unavailable(self, reason: str) -> None:
+        """The judge can compare nothing for now: the run pauses, unless it is to stop."""
+        if not self._stopping:
+            await self._set_paused(True, reason)
+
+    async def _set_paused(self, paused: bool, reason: str | None = None) -> None:
+        self._status.paused, self._status.pause_reason = paused, reason
+        for stage in self._status.stages.values():
+            stage.pause(paused)
+
     async def judged(self, iteration: int, *blocks: int) -> None:
         """Return when these blocks are judged."""
         await self._until(lambda: all(("judge", iteration, block) in self._done for block in blocks))

@@ -36,9 +36,7 @@ STOP_SECONDS = 60.0  # for a trainer to reach its next step; writing a checkpoin
 class Coordinator(Board):
     def __init__(self, config: Config, ledger: Ledger, base: Snapshot, rule: Rule | None) -> None:
         super().__init__(config.iterations)
-        self._config = config
-        self._ledger = ledger
-        self._base = base
+        self._config, self._ledger, self._base = config, ledger, base
         # At Ray's default every report of a checkpoint waits up to two seconds.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         # One process less; the train loop has no use for its notices.
@@ -49,7 +47,7 @@ class Coordinator(Board):
         self._asleep: set[str] = set()  # pools
         self._idle = False
         self._desired = read_desired(ledger.root)
-        self._status.paused = self._desired.paused
+        self._status.paused, self._status.pause_reason = self._desired.paused, self._desired.pause_reason
         self._trainer: asyncio.Task[None] | None = None
         self._end: asyncio.Future[None]  # set by whatever ends the run early
 
@@ -62,7 +60,7 @@ class Coordinator(Board):
         self._pools = {"generators": generators, "rankers": rankers}
         self._end = asyncio.get_running_loop().create_future()
         self._trackers = Trackers(self._config, self._ledger.root)
-        pools = EnginePools(self._config, self._ledger, generators, rankers)
+        pools = EnginePools(self._config, self._ledger, generators, rankers, self.judge_unavailable)
         work = [asyncio.ensure_future(self._iterations(pools)), asyncio.ensure_future(self._watch()), self._end]
         done, rest = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
         for other in rest:
@@ -279,10 +277,9 @@ class Coordinator(Board):
         self._desired.targets[pool] = target
         await asyncio.to_thread(write_desired, self._ledger.root, self._desired)
 
-    async def _set_paused(self, paused: bool) -> None:
-        self._status.paused = self._desired.paused = paused
-        for stage in self._status.stages.values():
-            stage.pause(paused)
+    async def _set_paused(self, paused: bool, reason: str | None = None) -> None:
+        await super()._set_paused(paused, reason)
+        self._desired.paused, self._desired.pause_reason = paused, reason
         await asyncio.to_thread(write_desired, self._ledger.root, self._desired)
         await self._tell_pools()
 

@@ -14,9 +14,10 @@ FILE = "desired.json"
 
 @dataclass
 class DesiredState:
-    """targets: members of a pool, by its name, where somebody asked for a number."""
+    """targets: members of a pool, by its name, where somebody asked for a number.  pause_reason: where the run paused by itself."""
 
     paused: bool = False
+    pause_reason: str | None = None
     targets: dict[str, int] = field(default_factory=dict)
 
 

@@ -116,7 +116,7 @@ async def _compare(
 ) -> NDArray[np.float32]:
     """Logits (N, 2, 2) of N duels; NaN for one that fails on every judge."""
     try:
-        logits = await pools.rankers.call.remote("compare", prompts, candidates, evaluation)
+        logits = await pools.call_judge("compare", prompts, candidates, evaluation)
     except BlockFailed as error:
         if len(prompts) == 1:
             log.warning("no judge can compare the responses to %r: %s", prompts[0], error)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppo_ray.config import Config
-from sppo_ray.errors import BlockFailed, RunFailed
+from sppo_ray.errors import BlockFailed, JudgeUnavailable, RunFailed
 from sppo_ray.records import Candidates, Judged, Prompt, Record, SetAside
 from sppo_ray.run_folder import Ledger, files
 
@@ -21,12 +21,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnginePools:
-    """The pools of a run, and what their work needs: the configuration and the ledger that blocks are written to."""
+    """The pools of a run, and what their work needs: the configuration and the ledger that blocks are written to.
+
+    pause: pauses the run, with the reason in words; without it, a judge that is unavailable ends the work.
+    """
 
     config: Config
     ledger: Ledger
     generators: Any
     rankers: Any
+    pause: Callable[[str], Awaitable[None]] | None = None
+
+    async def call_judge(self, method: str, *arguments: Any, **options: bool) -> Any:
+        """Call a ranker. A judge that is unavailable pauses the run; the call is made again when the run goes on."""
+        while True:
+            try:
+                return await self.rankers.call.remote(method, *arguments, **options)
+            except JudgeUnavailable as error:
+                if self.pause is None:
+                    raise
+                await self.pause(str(getattr(error, "cause", error)))
 
 
 async def score(pools: EnginePools, iteration: int, snapshot: str, board: "Board") -> None:
@@ -100,16 +114,15 @@ async def sample_block(
 
 async def judge_block(pools: EnginePools, candidates: Path, path: Path) -> list[SetAside]:
     """Write the judgements of a block of candidates to the ledger under path; returns the prompts that were set aside."""
-    judge = pools.rankers.call
     try:
-        unusable: list[SetAside] = await judge.remote("judge", candidates, path)
+        unusable: list[SetAside] = await pools.call_judge("judge", candidates, path)
     except BlockFailed:
         rows = pools.ledger.read(Candidates, candidates)
 
         def one(number: int, part: Path) -> Awaitable[list[SetAside]]:
             its_candidates = part.with_name(f"{number:05d}-candidates.parquet")
             pools.ledger.write([rows[number]], Candidates, its_candidates)
-            return judge.remote("judge", its_candidates, part, alone=True)
+            return pools.call_judge("judge", its_candidates, part, alone=True)
 
         return await _one_by_one(pools, path, Judged, [row.prompt_id for row in rows], one)
     return unusable

@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from actors.cluster.placement import here
 from actors.service.metrics import RunMetrics
 from sppo_ray.config import Config
-from sppo_ray.errors import ConfigError, EngineFailed, PoolAsleep, SppoError
+from sppo_ray.errors import ConfigError, EngineFailed, JudgeUnavailable, PoolAsleep, SppoError
 from sppo_ray.evaluation import best_of
 from sppo_ray.records import ChatRequest, Message, TokenDelta
 from sppo_ray.reporting import RunStatus
@@ -94,7 +94,10 @@ class ClusterRun:
     async def best(self, prompt: str, answers: Sequence[str]) -> int:
         # Not through the pool's queue, which stops while the run is paused.
         member = await self._member("rankers")
-        logits = await _asked(member.compare.remote([prompt], [list(answers)]))
+        try:
+            logits = await _asked(member.compare.remote([prompt], [list(answers)]))
+        except JudgeUnavailable as error:
+            raise Unavailable(str(error)) from None
         return int(best_of(logits, self.config.judge)[0])
 
     async def _member(self, pool: str) -> Any:

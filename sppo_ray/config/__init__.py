@@ -17,6 +17,7 @@ from sppo_ray.config.tree import (
     PoolSettings,
     PromptSource,
 )
+from sppo_ray.config.values import on_this_machine
 
 __all__ = [
     "MOST_CHATS",
@@ -31,6 +32,7 @@ __all__ = [
     "changes",
     "keys",
     "load_config",
+    "on_this_machine",
     "recipe_names",
     "reference",
     "resolved",

@@ -3,8 +3,10 @@
 In: what a user wrote. Out: the value, or pydantic's error.
 """
 
+import ipaddress
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -27,6 +29,17 @@ def _compiled(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_compiled)]
+
+
+def on_this_machine(url: str) -> bool:
+    """Whether a URL is one of this machine's own; what is sent there never passes a proxy."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
 
 # Marks a key, or a section, that may change when a run is continued: the numbers stay the same, apart from rounding.
 FREE = "may change on resume"

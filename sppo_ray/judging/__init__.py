@@ -4,7 +4,7 @@ In: prompts and responses as plain text. Out: logits (N, K, K) that response i b
 Judge kinds are registered by name; a `JudgeKind` answers all questions about a judge before it is loaded.
 """
 
-from sppo_ray.judging.judge import Demand, Judge, JudgeKind
+from sppo_ray.judging.judge import Demand, Judge, JudgeKind, Metered, Usage
 from sppo_ray.judging.pairrm import PairRM
 from sppo_ray.judging.pairs import cut_pair, filler, judged_rows, pair, trained
 from sppo_ray.judging.registry import judge_kind, load_judge
@@ -14,7 +14,9 @@ __all__ = [
     "Demand",
     "Judge",
     "JudgeKind",
+    "Metered",
     "PairRM",
+    "Usage",
     "answer",
     "answers",
     "cut_pair",

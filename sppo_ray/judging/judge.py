@@ -28,6 +28,31 @@ class Judge(Protocol):
     def wake(self) -> None: ...
 
 
+@dataclass
+class Usage:
+    """What a judge that is asked questions has used since it was loaded.
+
+    questions: comparisons that it was asked for.  retries: requests that were sent again, after an error, a time-out or a
+    rate limit.  unreadable: answers without a verdict.  refused: questions that the endpoint did not answer, though it
+    answers others.  input_tokens, output_tokens: as the endpoint counts them.  usd: US dollars, by `judge.price`.
+    """
+
+    questions: int = 0
+    retries: int = 0
+    unreadable: int = 0
+    refused: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A judge that counts what it uses."""
+
+    usage: Usage
+
+
 @dataclass(frozen=True)
 class Demand:
     """A judge's demand on one device, for the plan.
@@ -35,12 +60,15 @@ class Demand:
     memory: bytes by part, without CUDA's own runtime; empty if the judge needs no GPU.
     tokens: read per comparison, or per response.  operations: floating-point operations per token.
     each: what the judge reads at a time, a `comparison` of two responses or one `response`, which it scores.
+    rate: tokens per second of one judge, where it is not the device that sets it.  usd: US dollars of what it reads at a time.
     """
 
     memory: dict[str, float]
     tokens: float
     operations: float
     each: Literal["comparison", "response"] = "comparison"
+    rate: float | None = None
+    usd: float = 0.0
 
 
 @runtime_checkable

@@ -13,11 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from sppo_ray.config import JudgeSettings
 from sppo_ray.errors import JudgeError
 from sppo_ray.judging.judge import Demand, Judge
-from sppo_ray.judging.scores import score_logits
+from sppo_ray.judging.scores import log_odds, score_logits
 from sppo_ray.loading import load_object
 
 Function = Callable[[str, list[str]], ArrayLike]
-SURE = 1e-6  # probabilities nearer to 0 or 1 count as this near: their logits would be infinite
 
 
 class PythonKind:
@@ -76,7 +75,6 @@ class PythonJudge:
             return score_logits(found)
         if not ((found >= 0) & (found <= 1)).all():
             raise JudgeError(f"{where}: expected probabilities between 0 and 1, it returned {found.tolist()}")
-        chances = found.clip(SURE, 1 - SURE)
-        logits = (np.log(chances) - np.log1p(-chances)) / 2
+        logits = log_odds(found) / 2
         np.fill_diagonal(logits, 0)
         return logits.astype(np.float32)

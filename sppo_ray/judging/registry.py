@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from sppo_ray.config import JudgeSettings
 from sppo_ray.errors import ConfigError
 from sppo_ray.judging.judge import Judge, JudgeKind
+from sppo_ray.judging.llm import LLMKind
 from sppo_ray.judging.pairrm import PairRMKind
 from sppo_ray.judging.python_function import PythonKind
 from sppo_ray.judging.reward import RewardKind
 from sppo_ray.loading import load_named
 
-KINDS = {"pairrm": PairRMKind, "reward": RewardKind, "python": PythonKind}
+KINDS = {"pairrm": PairRMKind, "reward": RewardKind, "llm": LLMKind, "python": PythonKind}
 
 
 def judge_kind(settings: JudgeSettings) -> JudgeKind:

@@ -63,6 +63,11 @@ class Budget:
         return network_bytes(self.config, policy, self.work, split.generators, split.trainers)
 
     @property
+    def judge_usd(self) -> float:
+        """US dollars of the run that the judges' endpoints charge."""
+        return self.config.iterations * self.work.judge_usd
+
+    @property
     def gpu_hours(self) -> float:
         return self.split.devices * self.run_seconds / 3600
 
@@ -74,6 +79,7 @@ class Budget:
             "fits": self.fits,
             "hours": self.run_seconds / 3600,
             "cost_usd": self.cost,
+            "judge_usd": self.judge_usd,
             "memory_gib": {
                 role: {part: size / GIB for part, size in memory.parts.items()} for role, memory in self.memory.items()
             },
@@ -98,6 +104,7 @@ class Budget:
             "network_gb": {name: size / 1e9 for name, size in self.network.items()},
             "gpu_hours": self.gpu_hours,
             "cost_usd": self.cost,
+            "judge_usd": self.judge_usd,
         }
 
     def _role(self, role: str, count: int) -> dict[str, Any]:

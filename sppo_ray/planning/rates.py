@@ -50,7 +50,7 @@ def table_rates(config: Config, device: Device, work: Work, workers: int) -> Rat
     policy = model_shape(config.policy.model, "policy.model")
     generate, sequences = _generate(config, policy, device, work.prompt, work.response)
     judge = judge_kind(config.judge).demand(work.prompt, work.response)
-    judged = device.teraflops * 1e12 * JUDGE_SHARE / judge.operations
+    judged = judge.rate or device.teraflops * 1e12 * JUDGE_SHARE / judge.operations
     train = _train(config, policy, device, work, workers)
     return Rates(generate, judged, train, sequences, f"table: {device.name}")
 

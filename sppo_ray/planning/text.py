@@ -45,6 +45,7 @@ def lines(plan: Plan) -> list[str]:
         *(f"changes the recipe's numbers: {words}" for words in best.numbers),
         f"the run: {hours(best.run_seconds)}, {best.gpu_hours:,.0f} GPU-hours"
         + ("" if best.cost is None else f", {best.cost:,.0f} USD"),
+        *([f"the judge's endpoint: {best.judge_usd:,.2f} USD"] if best.judge_usd else []),
         f"storage: {_gigabytes(best.storage)}",
         f"network: {_gigabytes(best.network)}",
         "fits" if plan.fits else "DOES NOT FIT",

@@ -33,7 +33,10 @@ PACKED = 0.6  # Parquet's compression; assumed
 
 @dataclass(frozen=True)
 class Work:
-    """Workload of one iteration. prompt, response: mean tokens. comparisons: pairs of responses, once per order compared."""
+    """Workload of one iteration. prompt, response: mean tokens. comparisons: pairs of responses, once per order compared.
+
+    judge_usd: US dollars that endpoints charge for the comparisons, those of the evaluation included.
+    """
 
     prompts: int
     held_out: int
@@ -46,6 +49,7 @@ class Work:
     anchored_tokens: int
     steps: int
     blocks: int
+    judge_usd: float
 
     @property
     def held_out_tokens(self) -> int:
@@ -60,14 +64,18 @@ def work(config: Config) -> Work:
     response = PLAYGROUND_RESPONSE_TOKENS if in_playground else RESPONSE_TOKENS
     prompt, response = min(prompt, policy.max_prompt_length), min(response, config.generation.max_new_tokens)
     comparisons = prompts * candidates * (candidates - 1) * config.judge.orders // 2
-    judge = judge_kind(config.judge).demand(prompt, response)
+    demands = [judge_kind(judge).demand(prompt, response) for judge in config.judges]
+    judge, evaluation = demands[0], config.evaluation
+    held_out = HELD_OUT.get(config.prompts.source, evaluation.held_out) * evaluation.responses
+    # Held-out responses are compared with those of the base and of the previous policy.
+    marked = sum(2 * held_out * one.orders * demand.usd for one, demand in zip(config.judges, demands, strict=True))
     shown = judge.tokens * (comparisons if judge.each == "comparison" else prompts * candidates)
     trained = min(policy.max_length, prompt + response)
     epochs = config.training.epochs
     others = len(config.training.other_anchors(config.iterations))  # of the last iteration, which has most
     return Work(
         prompts=prompts,
-        held_out=HELD_OUT.get(config.prompts.source, config.evaluation.held_out) * config.evaluation.responses,
+        held_out=held_out,
         prompt=prompt,
         response=response,
         comparisons=comparisons,
@@ -77,6 +85,7 @@ def work(config: Config) -> Work:
         anchored_tokens=2 * prompts * (prompt + response) * others,
         steps=-(-prompts // config.training.batch_size) * epochs,
         blocks=-(-prompts // config.block),
+        judge_usd=comparisons * judge.usd + marked,
     )
 
 

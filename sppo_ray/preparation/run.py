@@ -6,7 +6,7 @@ In: the configuration as written. Out: a `Preparation`: real folders in place of
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def resolve_judges(config: Config, say: Callable[[str], None]) -> Config:
     """The configuration with absolute paths, and real ones in place of the judge `playground`."""
 
     def model(settings: JudgeSettings) -> str:
-        if settings.model != PLAYGROUND:
+        if settings.endpoint is not None or settings.model != PLAYGROUND:
             return settings.model
         if settings.kind == "python":
             return "sppo_ray.playground:rule_scores"
@@ -161,17 +161,21 @@ def resolve_judges(config: Config, say: Callable[[str], None]) -> Config:
 def absolute_paths(config: Config) -> Config:
     """The configuration with absolute paths of its models and prompts, which then mean the same in any folder."""
 
-    def at(settings: Any, key: str) -> Any:
-        return settings and settings.model_copy(update={key: absolute(getattr(settings, key))})
+    def at(settings: Any, *keys: str) -> Any:
+        return settings and settings.model_copy(update={k: absolute(n) for k in keys if (n := getattr(settings, k))})
+
+    def judge(settings: Any) -> Any:  # an endpoint's own names are no paths
+        return at(settings, *(["prompt"] if settings and settings.endpoint else ["model", "prompt"]))
 
     asked = config.evaluation
-    evaluation = {"prompts": at(asked.prompts, "source"), "judge": at(asked.judge, "model")}
     return config.model_copy(
         update={
             "policy": at(config.policy, "model"),
             "prompts": at(config.prompts, "source"),
-            "judge": at(config.judge, "model"),
-            "evaluation": asked.model_copy(update=evaluation),
+            "judge": judge(config.judge),
+            "evaluation": asked.model_copy(
+                update={"prompts": at(asked.prompts, "source"), "judge": judge(asked.judge)}
+            ),
         }
     )
 
@@ -215,13 +219,8 @@ def _git_revision() -> str | None:
 
 def versions() -> dict[str, str]:
     """Of the packages that matter, those that are installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    installed = {name for found in packages_distributions().values() for name in found}
+    return {package: version(package) for package in PACKAGES if package in installed}
 
 
 def check_cluster(config: Config, resources: dict[str, float]) -> None:

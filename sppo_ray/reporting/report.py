@@ -4,6 +4,7 @@ In: the ledger. Out: `report.json` of an iteration; of the run that, the page, t
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from sppo_ray.evaluation import diagnose
 from sppo_ray.reporting.cards import write_cards
 from sppo_ray.reporting.page import write_page
-from sppo_ray.run_folder import Ledger, files
+from sppo_ray.run_folder import Ledger, files, read_usage
 
 
 def iteration_report(
@@ -54,8 +55,18 @@ def iteration_report(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         **engines,
         "set_aside": [asdict(prompt) for prompt in ledger.set_aside(iteration)],
+        **_judge_usage(ledger),
         "diagnostics": diagnostics.row(),
     }
+
+
+def _judge_usage(ledger: Ledger) -> dict[str, Any]:
+    """What each judge that is asked questions has used since the iteration before."""
+    used = {judge: Counter(total) for judge, total in read_usage(ledger.root).items()}
+    for report in ledger.reports():
+        for judge, before in report.get("judge_usage", {}).items():
+            used[judge].subtract(before)
+    return {"judge_usage": {judge: dict(numbers) for judge, numbers in used.items()}} if used else {}
 
 
 def write_run_report(ledger: Ledger) -> dict[str, Any]:

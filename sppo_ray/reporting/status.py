@@ -166,7 +166,7 @@ class PoolStatus:
 class RunStatus:
     """What the coordinator says of the run. phase is a word for people; warnings are those of all iterations so far.
 
-    step: the numbers of the last optimizer step.  pools: `generators` and `rankers`.  set_aside: prompts of this
+    pause_reason: where the run paused by itself.  step: the numbers of the last optimizer step.  pools: `generators` and `rankers`.  set_aside: prompts of this
     iteration that were set aside.  trainer_restarts: of this iteration.
     """
 
@@ -174,6 +174,7 @@ class RunStatus:
     iterations: int = 0
     phase: str = "starting"
     paused: bool = False
+    pause_reason: str | None = None
     stages: dict[str, Stage] = field(default_factory=dict)
     step: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)

@@ -5,6 +5,7 @@ In: records, reports, weights. Out: the same, verified by digest; a damaged file
 """
 
 from sppo_ray.run_folder import files
+from sppo_ray.run_folder.judge_usage import read_usage, write_usage
 from sppo_ray.run_folder.ledger import HELD_OUT, Ledger
 from sppo_ray.run_folder.snapshots import copy_snapshot, local, scratch
 from sppo_ray.run_folder.storage import location, remote, reporting
@@ -19,8 +20,10 @@ __all__ = [
     "location",
     "masters",
     "publishing",
+    "read_usage",
     "remote",
     "reporting",
     "scratch",
     "weight_sums",
+    "write_usage",
 ]

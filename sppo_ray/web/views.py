@@ -59,7 +59,7 @@ class PoolView(BaseModel):
 
 
 class RunView(BaseModel):
-    """step: the numbers of the last optimizer step.  seconds_left: known once an iteration is finished."""
+    """pause_reason: where the run paused by itself.  step: the numbers of the last optimizer step.  seconds_left: known once an iteration is finished."""
 
     run: str
     recipe: str
@@ -69,6 +69,7 @@ class RunView(BaseModel):
     finished: int
     phase: str
     paused: bool
+    pause_reason: str | None
     started: float
     seconds_left: float | None
     stages: list[StageView]
@@ -159,6 +160,7 @@ def run_view(status: RunStatus, folder: RunFolder) -> RunView:
         finished=len(reports),
         phase=status.phase,
         paused=status.paused,
+        pause_reason=status.pause_reason,
         started=status.started,
         seconds_left=_seconds_left(status, folder),
         stages=_stages(status),

@@ -24,10 +24,13 @@ def test_what_keeps_the_numbers_may_change():
         "micro_batch_size", "micro_batch_tokens", "gradient_checkpointing", "offload", "reference", "reference_tolerance",
         "checkpoint_steps", "max_failures", "workers", "cpus", "gpus", "labels",
     )]  # fmt: skip
-    assert set(pools + training) < FREE
-    assert FREE - set(pools + training) == {
+    judge = [f"{section}.{key}" for section in ("judge", "evaluation.judge") for key in (
+        "batch_tokens", "endpoint", "api_key_env", "requests", "price.input", "price.output", "budget",
+    )]  # fmt: skip
+    assert set(pools + training + judge) < FREE
+    assert FREE - set(pools + training + judge) == {
         "policy.trust_remote_code", "policy.publish_dtype", "generation.gpu_memory_utilization", "generation.tensor_parallel",
-        "judge.batch_tokens", "evaluation.judge.batch_tokens", "placement", "max_set_aside",
+        "placement", "max_set_aside",
         "prompts.source", "evaluation.prompts.source", "storage.keep_snapshots", "storage.keep_checkpoints",
         "gateway.host", "gateway.port", "gateway.chats", "trackers",
     }  # fmt: skip

@@ -10,6 +10,7 @@ from actors.engines import pools
 from jobs import plan
 from sppo_ray.config import load_config
 from sppo_ray.errors import ClusterError, ConfigError
+from sppo_ray.judging.llm.question import read_template
 from sppo_ray.models import Shape
 from sppo_ray.planning import memory
 from sppo_ray.planning.devices import device
@@ -57,6 +58,21 @@ def test_a_python_judge_takes_no_memory_of_a_gpu_and_almost_no_time() -> None:
     load = work(config)
     assert load.judged_tokens == load.prompts * 5 * (190 + 400)
     assert load.judged_tokens / table_rates(config, device(80), load, 8).judge < 1  # seconds
+
+
+def test_an_endpoint_takes_no_gpu_and_costs_by_the_token() -> None:
+    """The question: template and texts are read at 2 dollars per million, one is written at 10."""
+    price = "price: {input: 2, output: 10}, requests: 50"
+    settings = ["evaluation.held_out=100", f"judge={{kind: llm, model: m, endpoint: 'http://127.0.0.1:1', {price}}}"]
+    config = load_config("gemma-2-9b-it", overrides=["prompts.limit=1000", *settings])
+    load = work(config)
+    assert memory.role_memory(config, 80 * GIB, 8, colocated=False)["rankers"].parts == {}
+    read = len(read_template(None)) / 4.5 + 190 + 2 * 400
+    each = (2 * read + 10) / 1e6
+    assert load.judge_usd == pytest.approx(
+        (1000 * 20 + 100 * 2 * 2) * each
+    )  # K (K - 1); base and previous, both orders
+    assert load.judged_tokens / table_rates(config, device(80), load, 8).judge == pytest.approx(20_000 / 50, rel=1e-3)
 
 
 def test_rankers_hold_the_judge_of_the_evaluation_too() -> None:

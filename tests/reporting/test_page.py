@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -14,7 +15,7 @@ from sppo_ray.reporting.charts import Series, line_chart, smoothed, thinned
 from sppo_ray.reporting.page import page, results, run_charts
 from sppo_ray.reporting.pair_browser import browsed, disagreement, margin
 from sppo_ray.reporting.report import iteration_report, result_table, run_warnings, write_run_report
-from sppo_ray.run_folder import files
+from sppo_ray.run_folder import files, write_usage
 from tests.run_folders import KEPT, candidates, judged, run_folder, training_row
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", "<img src=x onerror=alert(2)>"
@@ -91,6 +92,17 @@ def test_the_run_report_brings_page_cards_and_warnings(ledger):
     assert [list(column.cells) for column in result_table(report).columns if column.header == "kept"] == [["0.28"]]
     report["iterations"][0]["diagnostics"]["warnings"] = ["length: too long"]
     assert run_warnings(report) == ["warning, iteration 1: length: too long"]
+
+
+def test_a_report_counts_what_a_judge_has_used_since_the_one_before(ledger):
+    write_usage(ledger.root, "ranker-0-a", {"judge": {"questions": 20, "usd": 0.5}})
+    write_usage(ledger.root, "ranker-0-b", {"judge": {"questions": 10, "usd": 0.25}})
+    again = partial(iteration_report, ledger, 1, {}, ledger.report(1)["seconds"], {})
+    first = again()
+    assert first["judge_usage"] == {"judge": {"questions": 30, "usd": 0.75}}
+    ledger.write_report(1, ledger.report(1) | first)
+    write_usage(ledger.root, "ranker-0-b", {"judge": {"questions": 15, "usd": 0.5}})
+    assert again()["judge_usage"] == {"judge": {"questions": 5, "usd": 0.25}}
 
 
 def test_a_chart_places_its_points():

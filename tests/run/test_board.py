@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from actors.run.board import Board
 from actors.run.scoring import EnginePools
-from sppo_ray.errors import BlockFailed
+from sppo_ray.errors import BlockFailed, JudgeUnavailable
 
 
 async def waits(awaitable: Awaitable[Any]) -> tuple[bool, asyncio.Future[Any]]:
@@ -262,3 +263,32 @@ def test_training_begins_with_its_trainer_where_the_pairs_are_there_first():
         assert board._status.stages["train"].began is not None
 
     asyncio.run(run())
+
+
+def test_a_judge_that_is_unavailable_pauses_the_run_in_words_and_is_called_again():
+    async def run() -> None:
+        board, calls = Board(), []
+
+        async def call(method: str, *arguments: Any) -> str:
+            calls.append(method)
+            await board._until(lambda: not board._status.paused)  # as a pool does
+            if len(calls) == 1:
+                raise JudgeUnavailable("it does not answer")
+            return "judged"
+
+        rankers = SimpleNamespace(call=SimpleNamespace(remote=call))
+        pools = EnginePools(None, None, None, rankers, board.judge_unavailable)
+        waiting, judging = await waits(pools.call_judge("judge"))
+        assert waiting and (board._status.paused, board._status.pause_reason) == (True, "it does not answer")
+        await board._set_paused(False)
+        await board._tell()
+        assert await judging == "judged" and calls == ["judge", "judge"] and board._status.pause_reason is None
+
+    asyncio.run(run())
+
+
+def test_a_run_that_stops_is_not_paused_by_its_judge():
+    board = Board()
+    board._stopping = True
+    asyncio.run(board.judge_unavailable("it does not answer"))
+    assert not board._status.paused

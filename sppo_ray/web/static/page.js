@@ -24,7 +24,7 @@ function show(run) {
   showStages(run.stages);
   byId("step").replaceChildren(...Object.entries(STEP).filter(([key]) => run.step?.[key] != null).map(
     ([key, name]) => element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: number(run.step[key]) }))));
-  const warnings = [...run.warnings, ...(run.set_aside ? [`${run.set_aside} prompts were set aside: they failed on every engine, or their responses cannot be compared`] : [])];
+  const warnings = [...(run.pause_reason ? [`Paused: ${run.pause_reason}`] : []), ...run.warnings, ...(run.set_aside ? [`${run.set_aside} prompts were set aside: they failed on every engine, or their responses cannot be compared`] : [])];
   byId("warnings").hidden = warnings.length === 0;
   byId("warnings").replaceChildren(...warnings.map((words) => element("li", { textContent: words })));
   showPools(run.pools, said);
