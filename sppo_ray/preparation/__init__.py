@@ -5,16 +5,15 @@ In: the configuration. Out: encoded prompts, the base model as a snapshot; or a 
 a recipe.
 """
 
+from sppo_ray.preparation.provenance import about, versions
 from sppo_ray.preparation.run import (
     Preparation,
     PromptReport,
-    about,
     absolute_paths,
     check_cluster,
     prepare,
     resolve_judges,
     store_prompts,
-    versions,
 )
 
 __all__ = [

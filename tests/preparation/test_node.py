@@ -25,10 +25,10 @@ def test_another_version_is_named_with_its_remedy() -> None:
 
 
 def test_a_gpu_too_small_for_a_role_that_may_run_there() -> None:
-    small = replace(NODE, gpu_gib=25.0)
+    small = replace(NODE, gpu_gib=24.5)
     assert problems(CONFIG, ["generators", "rankers"], HERE, small) == []
     (line,) = problems(CONFIG, ["generators", "rankers", "trainers"], HERE, small)
-    assert line.startswith("node n1: trainers need ") and "jobs/plan.py --gpu-memory 25" in line
+    assert line.startswith("node n1: trainers need ") and "jobs/plan.py --gpu-memory 24" in line
 
 
 def test_a_node_without_storage_model_and_judge_says_so(tmp_path: Path) -> None:
