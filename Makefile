@@ -1,6 +1,6 @@
 # make demo    the playground, end to end, on a Ray head of its own
 # make demo-real   a real language model, SmolLM2-135M-Instruct, the same way: 25 minutes on two cores
-# make test    all tests            make lint    ruff and mypy
+# make test    all tests            make lint    ruff, mypy, hadolint
 # make chaos   seeded kills of every kind of process, into chaos.json; RUNS=50 SEED=0, REAL=10 for so many with real engines too
 # make compare the objectives side by side on the playground, into compare/; COMPARE="--seeds 1 --etas 5" for less
 # make env     the environment (.venv) alone
@@ -28,6 +28,7 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/*.Dockerfile
 
 bench: .venv/.installed
 	$(BIN)/python -m jobs.bench $(BENCH)
