@@ -1,6 +1,6 @@
 """Whether an answer has content: the second signal, without which a policy wins by meeting constraints and saying nothing.
 
-In: a prompt and an answer. Out: a score in [0, 1], the product of relevance, fluency and freedom from repetition.
+In: a prompt and an answer. Out: a score in [0, 1]: half for sentences without repetition, the other half if they keep to the topic.
 Relevance counts words of the instruction's topic. They stand after the instruction in training.txt and held_out.txt, written by
 hand: words that good answers are likely to have.
 """
@@ -14,9 +14,9 @@ from sppo_ray.instructions.constraints import asked, constraint_score, words
 FOLDER = Path(__file__).parent
 STEM = 5  # letters that tell a word
 LEAST_WORDS = 4
-TOPICS = 3  # words of the topic that an answer needs; one of them may be the instruction's own
+NEW_WORDS = 2  # words of content that the instruction lacks; the question given back has none
+TOPICS = 2  # words of the topic that a relevant answer has; one of them may be the instruction's own
 FUNCTION_SHARE = 0.15  # of function words, which a list of keywords lacks
-CONSTRAINT_SHARE = 0.75  # of the score of an answer whose content is perfect
 
 FUNCTION_WORDS = frozenset(
     "a about above after again all also am an and any are as at be because been before being below between both but by can "
@@ -47,20 +47,19 @@ def instruction_of(prompt: str) -> str:
 
 
 def content_score(prompt: str, answer: str) -> float:
-    """0 for an answer of under four words; one that only gives the question back has a third at most."""
+    """0 for an answer of under four words, or that says nothing but the question; half for one that misses the topic."""
     values = [value for _, value in asked(prompt)]
     for value in filter(None, values):
         answer = answer.replace(value, "")
     said = [word.lower() for word in words(answer)]
-    if len(said) < LEAST_WORDS:
-        return 0.0
     instruction = instruction_of(prompt)
-    own = topic_words(instruction)
+    own, stems = topic_words(instruction), topic_words(answer)
+    if len(said) < LEAST_WORDS or len(stems - own) < NEW_WORDS:
+        return 0.0
     topics = (instructions("training") | instructions("held_out")).get(instruction, frozenset())
-    stems = topic_words(answer)
     relevance = min(1.0, (len(stems & topics - own) + bool(stems & own)) / TOPICS)
     fluency = min(1.0, sum(word in FUNCTION_WORDS for word in said) / len(said) / FUNCTION_SHARE)
-    return relevance * fluency * _freshness(said)
+    return (1 + relevance) / 2 * fluency * _freshness(said)
 
 
 def _freshness(said: list[str]) -> float:
@@ -70,11 +69,8 @@ def _freshness(said: list[str]) -> float:
 
 
 def scores(prompt: str, answers: list[str]) -> list[float]:
-    """The judge: content first, and of that a quarter for its own sake and three quarters for the constraints, in [0, 1]."""
-    return [
-        content_score(prompt, answer) * (1 - CONSTRAINT_SHARE * (1 - (constraint_score(prompt, answer) or 0.0)))
-        for answer in answers
-    ]
+    """The judge: constraints times content, in [0, 1]."""
+    return [(constraint_score(prompt, answer) or 0.0) * content_score(prompt, answer) for answer in answers]
 
 
 def constraint_scores(prompt: str, answers: list[str]) -> list[float]:

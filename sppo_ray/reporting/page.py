@@ -45,6 +45,7 @@ DIAGNOSTICS = (
     ("Length against the base", "held-out responses, mean tokens over the base's", "drift.length_ratio", ".2f"),
     ("Repetition", "token 4-grams of a held-out response that it has had before", "drift.repetition", ".1%"),
     ("Repetition of the base", "of its responses to the same prompts", "drift.base_repetition", ".1%"),
+    ("Degenerate responses", "held-out, hardly any words, a loop, or the prompt given back", "drift.degenerate_share", ".1%"),
     ("Commonest sentence", "share of held-out responses that contain it", "drift.sentence_share", ".1%"),
 )  # fmt: skip
 

@@ -14,26 +14,29 @@ def test_an_honest_answer_has_content() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer, most",
+    "answer, score",
     [
-        ("DONE.", 0.0),
-        ("Honey. DONE", 0.0),
-        ("How do bees make honey? DONE", 1 / 3),  # the question given back: one topic word of three
-        ("I'm an author. I am an author. I'm an author. DONE", 0.0),
-        ("In-Short-Short-Short- DONE", 0.0),
-        ("The bees make honey. The bees make honey. The bees make honey. DONE", 0.1),
-        ("nectar pollen flowers hive honey bees DONE", 0.0),  # keywords without a sentence
-        ("The weather is nice today and I like to walk in the park. DONE", 0.0),
+        ("DONE.", 0),
+        ("Honey. DONE", 0),
+        ("How do bees make honey? DONE", 0),  # the question given back
+        ("In-Short-Short-Short- DONE", 0),
+        ("The bees make honey. The bees make honey. The bees make honey. DONE", 0),
+        ("nectar pollen flowers hive honey bees DONE", 0),  # keywords without a sentence
+        # One new pair of words in three: i'm an, an author, author i, i am, am an, an author, author i'm, ...
+        ("I'm an author. I am an author. I'm an author. DONE", 1 / 2 * (1 - 2 * (1 - 6 / 9))),
+        ("The weather is nice today and I like to walk in the park. DONE", 1 / 2),  # another topic
+        ("The weather is nice today and bees like to walk in the park. DONE", 3 / 4),
     ],
 )
-def test_an_answer_without_content_scores_little(answer: str, most: float) -> None:
-    assert content_score(PROMPT, answer) <= most
+def test_an_answer_without_content_scores_little(answer: str, score: float) -> None:
+    assert content_score(PROMPT, answer) == pytest.approx(score)
 
 
-def test_content_counts_before_constraints() -> None:
-    """Content alone a quarter, both all of it, the constraint alone nothing, though a judge without content likes it best."""
-    assert constraint_scores(PROMPT, [HONEST, HONEST.removesuffix(" DONE"), "Yes. DONE."]) == [1.0, 0.0, 1.0]
-    assert scores(PROMPT, [HONEST, HONEST.removesuffix(" DONE"), "DONE."]) == [1.0, 0.25, 0.0]
+def test_constraints_count_only_with_content() -> None:
+    """A judge without content likes an empty answer as much as an honest one."""
+    answers = [HONEST, HONEST.removesuffix(" DONE"), "Yes. DONE."]
+    assert constraint_scores(PROMPT, answers) == [1.0, 0.0, 1.0]
+    assert scores(PROMPT, answers) == [1.0, 0.0, 0.0]
 
 
 def test_every_instruction_has_topics_and_none_is_in_both_files() -> None:

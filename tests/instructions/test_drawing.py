@@ -1,11 +1,16 @@
 """The prompts: the same each time, training and held-out ones apart in instructions, kinds and combinations."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from sppo_ray.instructions import prompt_folder
+from sppo_ray.instructions.__main__ import mean_scores
 from sppo_ray.instructions.constraints import HELD_OUT, HELD_OUT_TOGETHER, TRAINED, asked
 from sppo_ray.instructions.content import instruction_of, instructions
+from tests.run_folders import candidates
 
 
 def read(folder: Path, name: str) -> list[str]:
@@ -31,3 +36,26 @@ def test_prompts_are_the_same_each_time_and_apart(tmp_path: Path) -> None:
     untrained = {(one.name,) for one in HELD_OUT} | set(HELD_OUT_TOGETHER)
     assert not trained & untrained
     assert {kinds(prompt) for prompt in held_out} == {(one.name,) for one in TRAINED} | untrained
+
+
+def test_scores_by_group_of_held_out_prompts() -> None:
+    """Two answers under `ends`, one of them right; one right of one under a kind, and a half of one under a combination, held out."""
+    ends = candidates(["They are happy animals there. DONE", "They are happy animals there."], prompt="ends-0")
+    ends = replace(ends, prompt="Why do cats purr? End your answer with the word DONE.")
+    capitals = replace(candidates(["BE GOOD"], prompt="capitals-1"), prompt="Hi. Write everything in capital letters.")
+    both = replace(
+        candidates(["be good"], prompt="lowercase+ends-0"),
+        prompt="Hi. Write everything in lowercase letters. End your answer with the word END.",
+    )
+    found = mean_scores([ends, capitals, both])
+    # Of four answers the two to the question about cats have fluent new words, half of their topic missing.
+    assert found.pop("content") == pytest.approx((1 / 2 + 1 / 2) / 4)
+    assert found == {
+        "ends": 0.5,
+        "capitals": 1.0,
+        "lowercase+ends": 0.5,
+        "all kinds trained": 0.5,
+        "all kinds held out": 1.0,
+        "all combinations held out": 0.5,
+        "all": 0.625,
+    }
