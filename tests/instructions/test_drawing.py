@@ -48,8 +48,8 @@ def test_scores_by_group_of_held_out_prompts() -> None:
         prompt="Hi. Write everything in lowercase letters. End your answer with the word END.",
     )
     found = mean_scores([ends, capitals, both])
-    # Of four answers the two to the question about cats have fluent new words, half of their topic missing.
-    assert found.pop("content") == pytest.approx((1 / 2 + 1 / 2) / 4)
+    # Of four answers the two to the question about cats are fluent and have one of two words of its topic.
+    assert found.pop("content") == pytest.approx((3 / 4 + 3 / 4) / 4)
     assert found == {
         "ends": 0.5,
         "capitals": 1.0,
