@@ -1,7 +1,7 @@
 """vLLM's engine core as a child process, its mode on GPUs; `tests/cluster/orphans.py` kills whoever owns such an engine."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from vllm import envs
 
 from sppo_ray.config import load_config
 from sppo_ray.errors import EngineFailed
@@ -29,11 +30,20 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture
+def _as_a_child(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """vLLM keeps the environment that the first engine of a process was started with."""
+    envs.disable_envs_cache()
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    yield
+    envs.disable_envs_cache()
+
+
+@pytest.mark.usefixtures("_as_a_child")
 def test_a_child_engine_samples_loads_answers_hangs_and_dies(
     playground: Playground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One engine for all of it, because a start takes long."""
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     monkeypatch.setattr(vllm_engine, "COUNT_SECONDS", 0.0)
     stops = chat_template.stop_token_ids(
         chat_template.ChatEncoder(chat_template.load_tokenizer(str(playground.policy))), None
