@@ -160,9 +160,9 @@ def follow(coordinator: Any, finished: Any) -> None:
         pause = min(max(FOLLOW_SECONDS, (time.monotonic() - started) / 50), MAX_FOLLOW_SECONDS)
         done, _ = ray.wait([finished], timeout=pause)
         lines = describe(ray.get(coordinator.status.remote()))
-        if lines != said:
-            say("\n         ".join(line for line in lines if line not in said))
-            said = lines
+        if new := [line for line in lines if line not in said]:
+            say("\n         ".join(new))
+        said = lines
         if done:
             ray.get(finished)
             return
