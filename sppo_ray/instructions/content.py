@@ -14,7 +14,7 @@ from sppo_ray.instructions.constraints import asked, constraint_score, words
 FOLDER = Path(__file__).parent
 STEM = 5  # letters that tell a word
 LEAST_WORDS = 4
-NEW_WORDS = 2  # words of content that the instruction lacks; the question given back has none
+NEW_WORDS = 2  # words of content that the prompt lacks; a part of it given back has none
 TOPICS = 2  # words of the topic that a relevant answer has; one of them may be the instruction's own
 FUNCTION_SHARE = 0.15  # of function words, which a list of keywords lacks
 
@@ -47,14 +47,14 @@ def instruction_of(prompt: str) -> str:
 
 
 def content_score(prompt: str, answer: str) -> float:
-    """0 for an answer of under four words, or that says nothing but the question; half for one that misses the topic."""
+    """0 for an answer of under four words, or that says nothing but the prompt; half for one that misses the topic."""
     values = [value for _, value in asked(prompt)]
     for value in filter(None, values):
         answer = answer.replace(value, "")
     said = [word.lower() for word in words(answer)]
     instruction = instruction_of(prompt)
     own, stems = topic_words(instruction), topic_words(answer)
-    if len(said) < LEAST_WORDS or len(stems - own) < NEW_WORDS:
+    if len(said) < LEAST_WORDS or len(stems - topic_words(prompt)) < NEW_WORDS:
         return 0.0
     topics = (instructions("training") | instructions("held_out")).get(instruction, frozenset())
     relevance = min(1.0, (len(stems & topics - own) + bool(stems & own)) / TOPICS)

@@ -19,6 +19,8 @@ def test_an_honest_answer_has_content() -> None:
         ("DONE.", 0),
         ("Honey. DONE", 0),
         ("How do bees make honey? DONE", 0),  # the question given back
+        ("End your answer with the word DONE", 0),  # the constraint given back
+        ("How do bees make honey? End your answer with the word DONE.", 0),  # all of it
         ("In-Short-Short-Short- DONE", 0),
         ("The bees make honey. The bees make honey. The bees make honey. DONE", 0),
         ("nectar pollen flowers hive honey bees DONE", 0),  # keywords without a sentence
