@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from actors.cluster.connection import shorten_temporary_folder
-from sppo_ray.errors import ModelError
+from jobs.command_line import command
 from sppo_ray.instructions import small_model
 
 START_SECONDS = 120
@@ -31,16 +31,13 @@ REAL_MODEL = "smollm2-135m-instruct"  # the recipe
 BIN = Path(sys.executable).parent
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if set(words) & {"-h", "--help"}:
         print((__doc__ or "").strip())
         return 0
-    try:
-        words = [*words, *model_override(words)]
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    words = [*words, *model_override(words)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started this in the background
     runs = Path("runs").resolve()

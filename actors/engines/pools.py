@@ -12,8 +12,8 @@ import ray
 from actors.cluster.placement import here, role_options
 from actors.engines import generator, ranker
 from actors.engines.pool import Pool
-from sppo_ray.config import Config, JudgeSettings
-from sppo_ray.judging import Judge, judge_kind
+from sppo_ray.config import Config
+from sppo_ray.judging import judge_kind
 from sppo_ray.records import Snapshot
 from sppo_ray.run_folder import Ledger
 
@@ -40,14 +40,10 @@ def start_generators(config: Config, model: Snapshot, stop_token_ids: list[int],
 def start_rankers(config: Config, ledger: Ledger) -> Any:
     """A pool of judges, each member with all judges of the configuration."""
     device = "cuda" if config.rankers.gpus else "cpu"
-    build, *others = [partial(_load, judge, device) for judge in config.judges]
+    # Not checked again, as the driver has: an endpoint that is down when a ranker restarts is no reason to give the ranker up.
+    build, *others = [partial(judge_kind(judge).load, device) for judge in config.judges]
     start = partial(ranker.start, config, build, ledger, build_evaluation=others[0] if others else None)
     return start_pool("ranker", start, config.rankers, partial(room, config, "rankers"))
-
-
-def _load(settings: JudgeSettings, device: str) -> Judge:
-    # The driver has checked it. An endpoint that is down when a ranker restarts is no reason to give the ranker up.
-    return judge_kind(settings).load(device)
 
 
 def start_pool(*arguments: Any) -> Any:

@@ -100,12 +100,11 @@ async def judge(
         ]
         prompts, candidates = map(list, zip(*duels, strict=True))
         calls.append(_compare(pools, prompts, candidates, evaluation))
-    parts = await asyncio.gather(*calls)
-    logits = np.concatenate(parts)[:, (0, 1), (1, 0)]
-    if unknown := int((~np.isfinite(logits)).any(axis=1).sum()):
+    logits = np.concatenate(await asyncio.gather(*calls))
+    if unknown := int((~np.isfinite(logits[:, (0, 1), (1, 0)])).any(axis=1).sum()):
         which = "{} comparisons of responses to held-out prompts"
         check_set_aside(pools.config, which, unknown, len(logits), "the judge gave no numbers, see the log")
-    per_prompt = [row for part in parts for row in wins(part).reshape(-1, len(new[0].responses)).mean(axis=1)]
+    per_prompt = list(wins(logits).reshape(-1, len(new[0].responses)).mean(axis=1))
     seed, longer = pools.config.seed, more_characters(new, old)
     controlled = await asyncio.to_thread(length_controlled, per_prompt, longer, seed)
     return win_rate(per_prompt, seed) | controlled

@@ -56,7 +56,7 @@ def content_score(prompt: str, answer: str) -> float:
     own, stems = topic_words(instruction), topic_words(answer)
     if len(said) < LEAST_WORDS or len(stems - topic_words(prompt)) < NEW_WORDS:
         return 0.0
-    topics = (instructions("training") | instructions("held_out")).get(instruction, frozenset())
+    topics = instructions("training").get(instruction) or instructions("held_out").get(instruction, frozenset())
     relevance = min(1.0, (len(stems & topics - own) + bool(stems & own)) / TOPICS)
     fluency = min(1.0, sum(word in FUNCTION_WORDS for word in said) / len(said) / FUNCTION_SHARE)
     return (1 + relevance) / 2 * fluency * _freshness(said)

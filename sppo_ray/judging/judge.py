@@ -28,6 +28,19 @@ class Judge(Protocol):
     def wake(self) -> None: ...
 
 
+class WithoutDevice:
+    """The part of a judge that reads texts whole and holds no device memory."""
+
+    def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        return np.zeros(len(prompts), dtype=np.float32)
+
+    def sleep(self) -> None:
+        pass
+
+    def wake(self) -> None:
+        pass
+
+
 @dataclass
 class Usage:
     """What a judge that is asked questions has used since it was loaded.

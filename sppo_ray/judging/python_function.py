@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sppo_ray.config import JudgeSettings
 from sppo_ray.errors import JudgeError
-from sppo_ray.judging.judge import Demand, Judge
+from sppo_ray.judging.judge import Demand, Judge, WithoutDevice
 from sppo_ray.judging.scores import log_odds, score_logits
 from sppo_ray.loading import load_object
 
@@ -37,7 +37,7 @@ class PythonKind:
         return Demand(memory={}, tokens=prompt + response, operations=1, each="response")
 
 
-class PythonJudge:
+class PythonJudge(WithoutDevice):
     """A function as a judge. Raises `JudgeError` naming function and prompt where it fails or returns something else."""
 
     def __init__(self, name: str, function: Function) -> None:
@@ -49,15 +49,6 @@ class PythonJudge:
         for row, (prompt, responses) in enumerate(zip(prompts, candidates, strict=True)):
             logits[row] = self._logits(prompt, responses)
         return logits
-
-    def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        return np.zeros(len(prompts), dtype=np.float32)
-
-    def sleep(self) -> None:
-        pass
-
-    def wake(self) -> None:
-        pass
 
     def _logits(self, prompt: str, responses: Sequence[str]) -> NDArray[np.float32]:
         where, each = f"judge.model={self._name}, prompt {prompt[:80]!r}", len(responses)

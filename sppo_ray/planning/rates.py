@@ -22,7 +22,7 @@ from sppo_ray.planning.memory import (
 from sppo_ray.planning.work import Work
 from sppo_ray.training.optimizer import find_optimizer
 
-# Achieved shares of the peak. Training: ZeRO-3 papers and torchtitan report 0.35 to 0.5 at this size with fused attention;
+# Achieved shares of the peak. Training: ZeRO-3 papers and torchtitan report 0.35 to 0.5 at this size with fused attention.
 # Prefill and decode: from vLLM's benchmarks.
 TRAIN_SHARE, JUDGE_SHARE, PREFILL_SHARE, DECODE_SHARE = 0.35, 0.35, 0.5, 0.6
 LINK_SHARE = 0.7

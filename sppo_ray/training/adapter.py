@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from sppo_ray.config import Config, PolicySettings
 from sppo_ray.errors import ModelError, one_line
 from sppo_ray.run_folder.adapters import PREFIX, adapter_settings, base_of, read_adapter
-from sppo_ray.run_folder.publishing import copy_base
+from sppo_ray.run_folder.publishing import copy_base, torch_dtype
 
 NAME = "default"  # of the adapter, within the names of its parameters
 
@@ -58,7 +58,7 @@ def write_merged(adapter: str, folder: Path, policy: PolicySettings) -> None:
     """
     from peft import PeftModel
 
-    base, dtype = base_of(adapter), getattr(torch, policy.dtype)
+    base, dtype = base_of(adapter), torch_dtype(policy.dtype)
     try:
         network: Any = AutoModelForCausalLM.from_pretrained(
             base, dtype=dtype, trust_remote_code=policy.trust_remote_code

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppo_ray.config import JudgeSettings
-from sppo_ray.judging.judge import Usage
+from sppo_ray.judging.judge import Usage, WithoutDevice
 from sppo_ray.judging.llm.question import question, read_template
 from sppo_ray.judging.orders import both_orders, to_compare
 
 
-class LLMJudge:
+class LLMJudge(WithoutDevice):
     """Asks each question once: equal ones share their answer, and equal responses are a tie without a question."""
 
     def __init__(self, settings: JudgeSettings) -> None:
@@ -41,12 +41,3 @@ class LLMJudge:
         for place, words in asked.items():
             logits[place] = found[words]
         return both_orders(logits, wanted)
-
-    def truncated(self, prompts: Sequence[str], candidates: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        return np.zeros(len(prompts), dtype=np.float32)
-
-    def sleep(self) -> None:
-        pass
-
-    def wake(self) -> None:
-        pass
