@@ -2,10 +2,9 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import httpx
 from fastapi import FastAPI
 
 from sppo_ray.fakes import FakeRun
@@ -31,18 +30,16 @@ def sampled_folder(root: Path) -> Ledger:
     return ledger
 
 
-@contextmanager
-def served(run: FakeRun, chats: int = 16, port: int = 0) -> Iterator[str]:
+def served(run: FakeRun, chats: int = 16, port: int = 0) -> AbstractContextManager[str]:
     """The address of the run's service."""
-    with listening(create_app(run, TOKEN, chats), port) as url:
-        httpx.Client(transport=httpx.HTTPTransport(retries=10)).get(f"{url}/healthz").raise_for_status()
-        yield url
+    return listening(create_app(run, TOKEN, chats), port)
 
 
 @contextmanager
 def listening(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The address of an application."""
     server, bound = http_server(app), bind("127.0.0.1", port)
+    bound.listen()  # who comes before the thread is at work waits, and is not refused
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{bound.getsockname()[1]}"
