@@ -23,10 +23,10 @@ from sppo_ray.run_folder import Ledger
 pytestmark = pytest.mark.usefixtures("cluster")
 
 POOL = PoolSettings()
-PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number % 50]) for number in range(250)]
+PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number % 50]) for number in range(120)]
 CONFIG = load_config(
     overrides=[
-        "block=25",
+        "block=12",
         "iterations=1",
         "training.checkpoint_steps=10",
         "training.reference=recompute",  # of the policy as it was before the checkpoint that the second start restores
@@ -80,7 +80,7 @@ def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
     status = ray.get(coordinator.status.remote())
     assert status.paused and {m.state for pool in status.pools.values() for m in pool.members} == {"asleep"}
     time.sleep(1)
-    assert trained(coordinator) == paused < 250
+    assert trained(coordinator) == paused < 120
     ray.get(coordinator.resume.remote())
     until_trained(coordinator, paused + 4)
     ray.get(coordinator.stop.remote())
@@ -92,7 +92,7 @@ def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
     ledger, coordinator, finished = start(tmp_path / "run", playground.policy, colocated)
     ray.get(finished)
     ray.kill(coordinator)
-    assert [row["pairs"] for row in ledger.training_rows(1)] == [4] * 62 + [2]
+    assert [row["pairs"] for row in ledger.training_rows(1)] == [4] * 30
     assert ledger.training_rows(1) == undisturbed.training_rows(1)
     mine, other = (load_file(run.iteration(1) / "policy" / "model.safetensors") for run in (ledger, undisturbed))
     assert all(mine[name].equal(other[name]) for name in mine)
@@ -140,7 +140,7 @@ def test_a_paused_run_stays_paused_when_its_coordinator_dies(playground: Playgro
     ray.get(coordinator.resume.remote())
     ray.get(finished)
     ray.kill(coordinator)
-    assert sum(len(ledger.judged(1, block)) for block in range(10)) == 250
+    assert sum(len(ledger.judged(1, block)) for block in range(10)) == 120
 
 
 def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path: Path) -> None:
