@@ -1,6 +1,7 @@
 """`python -m sppo_ray.instructions RUN_FOLDER`: what a run on checkable instructions learned, by kind of constraint.
 
-In: the held-out responses in a run folder. Out: a table of mean scores, the base first and then each iteration.
+In: the held-out responses and the policies in a run folder. Out: a table of mean scores and of the perplexity on a page of
+prose, the base first and then each iteration.
 """
 
 import sys
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from sppo_ray.instructions import constraint_score, content_score
 from sppo_ray.instructions.constraints import TRAINED
+from sppo_ray.instructions.perplexity import page_perplexity
 from sppo_ray.records import Candidates
 from sppo_ray.run_folder import Ledger
 
@@ -41,6 +43,11 @@ def main(folder: Path) -> None:
         table.add_column(column, justify="left" if column == "constraint" else "right")
     for name in parts[0]:
         table.add_row(name, *(f"{part[name]:.3f}" for part in parts))
+    snapshots = (ledger.snapshot(number) for number in range(1, len(parts)))
+    models = [ledger.config().policy.model, *(snapshot.uri if snapshot else None for snapshot in snapshots)]
+    table.add_row(
+        "perplexity of a page", *(f"{page_perplexity(model):.2f}" if model else "removed" for model in models)
+    )
     Console().print(table)
 
 
