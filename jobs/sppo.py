@@ -71,7 +71,8 @@ def job(arguments: list[str], held: ExitStack) -> int:
         say(f"{'run folder' if new else 'continuing the run in'} {root}")
         say(connect())
         check_cluster(config, most_resources())
-        preflight(preparation.config, root)
+        for note in preflight(preparation.config, root):
+            say(f"warning: {note}")
         reserve_port(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

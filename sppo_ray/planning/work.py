@@ -11,6 +11,7 @@ from sppo_ray.errors import ConfigError
 from sppo_ray.judging import judge_kind
 from sppo_ray.models import Shape
 from sppo_ray.planning.memory import FP32, micro_batch, number_bytes, trained_parameters
+from sppo_ray.training.optimizer import find_optimizer
 
 # Prompts per iteration. Snorkel's card: about 20k per split; UltraFeedback: about 64k in one split, divided by three.
 PROMPTS = {
@@ -104,15 +105,27 @@ def prompts_an_iteration(config: Config) -> int:
 
 
 def storage_bytes(config: Config, shape: Shape, work: Work) -> dict[str, float]:
-    """Bytes of the whole run folder. Checkpoints are of one iteration only and removed at its end."""
+    """Bytes of the whole run folder."""
     candidates = config.generation.candidates
     blocks = work.prompts * (work.prompt * TOKEN_BYTES + candidates * work.response * TOKEN_BYTES) * PACKED
     judged = work.prompts * (candidates * work.response * CHARACTERS + candidates**2 * 8) * PACKED
     return {
         "candidates": config.iterations * blocks,
         "judged": config.iterations * judged,
-        "policies": config.iterations * number_bytes(config) * trained_parameters(config, shape),
-        "checkpoints": 2 * (number_bytes(config) + 2 * FP32) * trained_parameters(config, shape),
+        **kept_bytes(config, shape),
+    }
+
+
+def kept_bytes(config: Config, shape: Shape) -> dict[str, float]:
+    """Bytes of what trainers write, at its most. Checkpoints are of one iteration, and the last one stays until the next is there."""
+    size, tuned = number_bytes(config), trained_parameters(config, shape)
+    states = FP32 * (1 + find_optimizer(config.training.optimizer).states)
+    masters = min(2, config.iterations - 1) if config.training.carry == "master" else 0
+    policies = min((config.storage.keep_snapshots or config.iterations) + 1, config.iterations)
+    return {
+        "policies": policies * size * tuned,
+        "checkpoints": (config.storage.keep_checkpoints + 1) * (size + states) * tuned,
+        "masters": masters * FP32 * tuned,
     }
 
 

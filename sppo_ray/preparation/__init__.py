@@ -1,7 +1,7 @@
 """Everything that is checked and prepared before an engine starts, for a run and for an evaluation.
 
 In: the configuration. Out: encoded prompts, the base model as a snapshot; or a `UserError` with the remedy.
-`node` is what each node checks of itself, `evaluation` prepares models that are asked outside a run, `new_recipe` writes
+`node` and `machine` are what each node checks of itself, `evaluation` prepares models that are asked outside a run, `new_recipe` writes
 a recipe.
 """
 
@@ -23,6 +23,7 @@ __all__ = [
     "absolute_paths",
     "check_cluster",
     "evaluation",
+    "machine",
     "new_recipe",
     "node",
     "prepare",

@@ -3,8 +3,6 @@
 In: the configuration, the run folder. Out: a `NodeReport`, made on the node; lines that name the node and the remedy.
 """
 
-import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,31 +13,33 @@ from sppo_ray.errors import StorageError, UserError
 from sppo_ray.judging import judge_kind
 from sppo_ray.planning.memory import GIB, role_memory
 from sppo_ray.preparation.base_model import read_model
+from sppo_ray.preparation.machine import Machine, gpu_gib, host_gib, machine, missing
 from sppo_ray.preparation.provenance import versions
 from sppo_ray.run_folder import files
 
 FOLDER = "preflight"  # of the run folder, for as long as the check takes
-QUERY = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a node found. gpu_gib: memory of its smallest GPU. failures: of storage and model, in words."""
+    """What a node found. failures: of storage and model, in words."""
 
     node: str
     versions: dict[str, str]
-    gpu_gib: float | None = None
+    machine: Machine
     failures: list[str] = field(default_factory=list)
 
 
-def report(node: str, config: Config, folder: Path, elsewhere: bool, gpus: bool) -> NodeReport:
+def report(node: str, config: Config, folder: Path, elsewhere: bool) -> NodeReport:
     """Runs on the node. elsewhere: it is not the driver's, which has read the model already."""
     failures = [*_storage(folder, node), *_models(config)] if elsewhere else []
-    return NodeReport(node, versions(), _smallest_gpu() if gpus else None, failures)
+    return NodeReport(node, versions(), machine(), failures)
 
 
-def problems(config: Config, roles: list[str], expected: dict[str, str], found: NodeReport) -> list[str]:
-    """Lines that say what is wrong with a node on which these roles may run."""
+def problems(
+    config: Config, roles: list[str], expected: dict[str, str], found: NodeReport, workers: int = 1
+) -> list[str]:
+    """Lines that say what is wrong with a node on which these roles may run. workers: train workers that it may hold."""
     lines = list(found.failures)
     for package, version in expected.items():
         # The builds of one version differ by what follows the plus: +cpu, +cu128.
@@ -47,14 +47,14 @@ def problems(config: Config, roles: list[str], expected: dict[str, str], found: 
         # A node has one of the two builds of vLLM.
         if there != version.split("+")[0] and not (there == "missing" and package.startswith("vllm")):
             lines.append(f"{package} is {there}, the driver has {version}: pip install '{package}=={version}' there")
-    if found.gpu_gib is not None:
-        workers, single = config.training.workers, config.takes_turns
-        memory = role_memory(config, found.gpu_gib * GIB, workers, colocated(config), single=single)
+    lines += missing(config, roles, found.machine, workers)
+    if (gib := found.machine.gpu_gib) is not None:
+        memory = role_memory(config, gib * GIB, config.training.workers, colocated(config), single=config.takes_turns)
         for role in roles:
             if not memory[role].fits:
                 lines.append(
                     f"{role} need {memory[role].total / GIB:.1f} GiB per GPU, {memory[role].limit / GIB:.1f} are available: "
-                    f"jobs/plan.py --gpu-memory {found.gpu_gib:.0f} says which setting helps"
+                    f"jobs/plan.py --gpu-memory {gib:.0f} says which setting helps"
                 )
     return [f"node {found.node}: {line}" for line in lines]
 
@@ -89,12 +89,4 @@ def _models(config: Config) -> list[str]:
 
 def memory() -> tuple[float | None, float]:
     """Memory of this node's smallest GPU and of the node itself, in GiB."""
-    return _smallest_gpu(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-
-
-def _smallest_gpu() -> float | None:
-    try:
-        done = subprocess.run(QUERY, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None  # no NVIDIA GPU: its memory is unknown
-    return min(int(line) for line in done.stdout.split()) / 1024
+    return gpu_gib(), host_gib()

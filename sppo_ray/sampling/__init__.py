@@ -5,7 +5,8 @@ The only room that touches vLLM.
 """
 
 from sppo_ray.sampling.child import end_with
+from sppo_ray.sampling.environment import has_flashinfer_sampler
 from sppo_ray.sampling.generator import Generator
 from sppo_ray.sampling.vllm_engine import VLLMGenerator
 
-__all__ = ["Generator", "VLLMGenerator", "end_with"]
+__all__ = ["Generator", "VLLMGenerator", "end_with", "has_flashinfer_sampler"]

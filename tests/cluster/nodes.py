@@ -18,6 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from actors.cluster.placement import here
+from actors.cluster.preflight import _network
 from actors.engines import generator, ranker, start_generators, start_rankers
 from actors.engines.pools import room, start_pool
 from actors.run.board import Board
@@ -74,15 +75,23 @@ def main(folder: Path) -> dict[str, Any]:
         joined = time.monotonic()
         until(lambda: at_work(pools[0], "generator-1"))
         seconds = time.monotonic() - joined
+        network = measured(node)
         cluster.remove_node(node, allow_graceful=False)
         ray.get(work)
         outages = ray.get(pools[0].status.remote()).outages
         judged = [row.prompt_id for row in ledger.rows(Judged, 1)]
         lost = [outage.member for outage in outages]
-        return {"seconds": seconds, "lost": lost, "judged": judged, "elsewhere": elsewhere}
+        return {"seconds": seconds, "lost": lost, "judged": judged, "elsewhere": elsewhere, "network": network}
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def measured(node: Any) -> list[list[str]]:
+    """What the preflight finds out about the network between the head and a node: of eight workers with room for five each."""
+    wide = load_config(overrides=["training={workers: 8, cpus: 0.4, gpus: 0}"])
+    found = [each for each in ray.nodes() if each["NodeID"] in (node.node_id, ray.get_runtime_context().get_node_id())]
+    return [list(some) for some in _network(wide, found)]
 
 
 def not_here() -> list[str]:

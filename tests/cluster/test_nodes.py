@@ -14,4 +14,6 @@ def test_a_node_that_joins_serves_and_one_that_leaves_takes_nothing_along(tmp_pa
     print(f"a generator of the new node was at work {result['seconds']:.1f} s after it joined")
     assert result["lost"] == ["generator-1"]
     assert result["elsewhere"] == []
+    missing, (network,) = result["network"]
+    assert missing == [] and "an all-reduce between them carries" in network
     assert result["judged"] == [prompt.prompt_id for prompt in PROMPTS]

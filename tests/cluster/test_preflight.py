@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.cluster.preflight import _roles
+from actors.cluster.preflight import _roles, _room
 from sppo_ray.config import load_config
 
 NODE = {"Resources": {"CPU": 8.0, "GPU": 1.0}, "Labels": {"pool": "h100-80gb", "market": "spot"}}
@@ -33,3 +33,16 @@ def test_labels_are_matched_as_ray_matches_them(selector: str, matches: bool) ->
 
 def test_a_node_that_is_too_small_holds_no_role() -> None:
     assert roles("h100-80gb", {"Resources": {}, "Labels": NODE["Labels"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("training", "workers"),
+    [
+        ("{gpus: 1, cpus: 1}", 2),  # of two GPUs
+        ("{gpus: 0.05, cpus: 0.5}", 2),  # NCCL refuses two workers on one GPU
+        ("{gpus: 1, cpus: 8}", 1),  # of eight CPUs
+        ("{gpus: 0, cpus: 2}", 4),
+    ],
+)
+def test_train_workers_that_a_node_has_room_for(training: str, workers: int) -> None:
+    assert _room(load_config(overrides=[f"training={training}"]), {"Resources": {"CPU": 8.0, "GPU": 2.0}}) == workers

