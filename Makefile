@@ -5,7 +5,7 @@
 # make compare the objectives side by side on the playground, into compare/; COMPARE="--seeds 1 --etas 5" for less
 # make env     the environment (.venv) alone
 # make bench   the speed ratios, into bench.json; BENCH="judge scale" for some of them
-# make lock    resolve the pinned CPU stack anew (requirements/cpu.txt)
+# make lock    resolve the pinned CPU stack anew (requirements/cpu.txt), with make lock-gpu the GPU stack (requirements/gpu.txt)
 # make docs    the documentation site, into site/
 # make build   wheel and sdist, into dist/
 # PYTHON=python3.12 chooses the Python of the environment: 3.11, 3.12 or 3.13
@@ -13,7 +13,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-real test lint bench chaos compare env lock docs build
+.PHONY: demo demo-real test lint bench chaos compare env lock lock-gpu docs build
 
 demo: .venv/.installed
 	$(BIN)/python jobs/demo.py
@@ -60,4 +60,9 @@ build: .venv/.installed
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python requirements/lock.py requirements/cpu.txt
+	rm -rf .venv-lock
+
+lock-gpu:
+	rm -rf .venv-lock && python3.12 -m venv .venv-lock
+	.venv-lock/bin/python requirements/lock.py requirements/gpu.txt
 	rm -rf .venv-lock

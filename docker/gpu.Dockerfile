@@ -10,7 +10,9 @@ RUN apt-get update \
 
 WORKDIR /sppo-ray
 COPY . .
-RUN python3.12 -m venv .venv && .venv/bin/pip install --no-cache-dir ".[gpu,s3]"
+RUN python3.12 -m venv .venv \
+    && .venv/bin/pip install --no-cache-dir --requirement requirements/gpu.txt \
+    && .venv/bin/pip install --no-cache-dir --no-deps .
 
 ENV PATH="/sppo-ray/.venv/bin:$PATH"
 ENTRYPOINT ["sppo-ray"]
