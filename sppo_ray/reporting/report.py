@@ -104,7 +104,7 @@ def result_table(report: dict[str, Any]) -> Table:
 
     kept: share of the update that the snapshot keeps, as a projection.
     """
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     columns = ["iteration", "vs base", "vs previous", "rule vs base", "tokens", "loss first", "last", "kept"]
     for column in [*columns, "sample s", "judge s", "train s", "advance s", "total s"]:
         table.add_column(column, justify="right", no_wrap=True)

@@ -1,5 +1,6 @@
 """The page of a run: what models wrote is text, nothing comes from outside, pairs are picked and placed by numbers."""
 
+import io
 import json
 import math
 import re
@@ -9,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from rich.console import Console
 
 from sppo_ray.records import Judged
 from sppo_ray.reporting.charts import Series, line_chart, smoothed, thinned
@@ -90,6 +92,9 @@ def test_the_run_report_brings_page_cards_and_warnings(ledger):
     assert diagnostics["kept"] == KEPT
     assert "<td>0.275</td>" in page(ledger) and "<td>0.462</td>" in page(ledger)
     assert [list(column.cells) for column in result_table(report).columns if column.header == "kept"] == [["0.28"]]
+    console = Console(width=140, file=io.StringIO())
+    console.print(result_table(report))
+    assert "…" not in console.file.getvalue()  # no heading is cut
     report["iterations"][0]["diagnostics"]["warnings"] = ["length: too long"]
     assert run_warnings(report) == ["warning, iteration 1: length: too long"]
 

@@ -4,6 +4,7 @@ import gc
 import json
 import math
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from peft import LoraConfig, get_peft_model
+from torch.multiprocessing import ProcessExitedException
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -89,6 +91,24 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
     if rank == 0:
         torch.save(left, Path(out) / "left.pt")
         torch.save(skipped, Path(out) / "skipped.pt")
+
+
+def adapter_steps_alone(rank: int, port: int, models: str, out: str, part: str) -> None:
+    """Two steps of an adapter on one worker, which is killed after it has saved the first."""
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    from sppo_ray.training.policy import TrainablePolicy
+
+    config, checkpoint = configuration("adapter"), Path(out) / "checkpoint"
+    policy = TrainablePolicy(config, f"{models}/adapter", STEPS, torch.device("cpu"))
+    numbers = [] if part == "first" else policy.restore(checkpoint)
+    numbers.append(policy.step(PAIRS).row())
+    if part == "first":
+        policy.save(checkpoint, numbers)
+        os.kill(os.getpid(), signal.SIGKILL)
+    torch.save({"weights": dict(policy.gather()), "numbers": numbers}, Path(out) / "alone.pt")
 
 
 def broken_steps(policy: Any, rank: int) -> dict[str, Any]:
@@ -187,15 +207,25 @@ def test_the_reference_gap_is_over_the_tokens_of_all_workers(models: Path, two_w
 
 @pytest.mark.parametrize("case", CASES)
 def test_zero_steps_on_two_workers_are_plain_steps(models: Path, two_workers: Path, case: str) -> None:
-    expected, plain = plain_steps(models / CASES[case][0], configuration(case), count=2)
-    result = torch.load(two_workers / f"{case}.pt", weights_only=False)
+    assert_plain_steps(models, case, two_workers / f"{case}.pt")
 
+
+def assert_plain_steps(models: Path, case: str, found: Path) -> None:
+    expected, plain = plain_steps(models / CASES[case][0], configuration(case), count=2)
+    result = torch.load(found, weights_only=False)
     for row, want in zip(result["numbers"], plain, strict=True):
         assert row["pairs"] == 5
         assert row["loss"] == pytest.approx(want["loss"], rel=1e-5)
         assert row["gradient_norm"] == pytest.approx(want["gradient_norm"], rel=1e-5)
         assert row["learning_rate"] == pytest.approx(want["learning_rate"], rel=1e-9)
     assert_same_weights(result["weights"], expected)
+
+
+def test_an_adapters_steps_on_one_worker_are_plain_steps_whatever_is_killed(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+        mp.spawn(adapter_steps_alone, (free_port(), str(models), str(tmp_path), "first"))
+    mp.spawn(adapter_steps_alone, (free_port(), str(models), str(tmp_path), "second"))
+    assert_plain_steps(models, "adapter", tmp_path / "alone.pt")
 
 
 @pytest.mark.parametrize("case", ["one pair per pass", "untied head"])
