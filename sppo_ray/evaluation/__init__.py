@@ -16,6 +16,7 @@ from sppo_ray.evaluation.comparison import (
     wins,
 )
 from sppo_ray.evaluation.diagnostics import cycle_share, diagnose
+from sppo_ray.evaluation.exploitation import degeneration
 from sppo_ray.evaluation.length_control import length_controlled, more_characters
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "alpaca",
     "best_of",
     "cycle_share",
+    "degeneration",
     "diagnose",
     "duels",
     "judge_report",

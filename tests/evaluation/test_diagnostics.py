@@ -7,7 +7,7 @@ import pytest
 
 from sppo_ray.evaluation import cycle_share, diagnose
 from sppo_ray.evaluation.diagnostics import length_correlation, near_identical, position_bias, previous_kl
-from sppo_ray.evaluation.exploitation import drift, is_degenerate, repetition
+from sppo_ray.evaluation.exploitation import drift, repetition
 from tests.run_folders import candidates, judged, training_row
 
 ORDER = [[0, 1, 1], [-1, 0, 1], [-1, -1, 0]]
@@ -70,28 +70,6 @@ def test_drift_compares_lengths_and_the_commonest_sentence():
     found = drift(new, base)
     assert found.length_ratio == 7 / 4
     assert (found.sentence, found.sentence_share, found.base_sentence_share) == ("Bye.", 0.75, 0.25)
-
-
-@pytest.mark.parametrize(
-    "response, degenerate",
-    [
-        ("DONE.", True),
-        ("The heart pumps blood.", False),
-        ("I am an author. I am an author. I am an author.", True),
-        ("I am an author. I am an author. So it is.", False),
-        ('"What does the heart do?" DONE', True),  # five of its six words are the prompt's, in a row
-        ("The heart does what a pump does.", False),  # the same words in another order
-    ],
-)
-def test_a_degenerate_response_says_nothing_repeats_itself_or_gives_the_prompt_back(response, degenerate):
-    assert is_degenerate("What does the heart do? End with the word DONE.", response) is degenerate
-
-
-def test_a_policy_that_stops_answering_is_flagged_in_words():
-    scored = [(sampled := candidates(["one", "two two"]), judged(sampled, [[0, 1], [-1, 0]], [0.69, 0.31]))]
-    found = diagnose(scored, [training_row(1)], [candidates(["So it is.", "It is so now."])], [candidates(ANSWERS[:2])])
-    assert (found.drift.degenerate_share, found.drift.base_degenerate_share) == (0.5, 0.0)
-    assert any(words.startswith("degenerate: 50% of the responses have under 4 words") for words in found.warnings)
 
 
 def test_all_numbers_of_one_iteration():

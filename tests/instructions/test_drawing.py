@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sppo_ray.instructions import prompt_folder
-from sppo_ray.instructions.__main__ import mean_scores
+from sppo_ray.instructions import mean_scores, prompt_folder
 from sppo_ray.instructions.constraints import HELD_OUT, HELD_OUT_TOGETHER, TRAINED, asked
 from sppo_ray.instructions.content import instruction_of, instructions
 from tests.run_folders import candidates
@@ -58,4 +57,6 @@ def test_scores_by_group_of_held_out_prompts() -> None:
         "all kinds held out": 1.0,
         "all combinations held out": 0.5,
         "all": 0.625,
+        "degenerate share": 0.5,  # "BE GOOD" and "be good"
+        "tokens": 3.75,  # 6, 5, 2 and 2 words
     }
