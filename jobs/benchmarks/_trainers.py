@@ -1,8 +1,10 @@
 """The same optimizer steps by this project's trainer and by TRL's, each under ZeRO-3 on two CPU processes.
 
-    python -m torch.distributed.run --nproc_per_node 2 -m jobs.benchmarks._trainers ours|trl|trl-precomputed FOLDER
+    python -m torch.distributed.run --nproc_per_node 2 -m jobs.benchmarks._trainers ours|trl|trl-precomputed FOLDER made|real
 
 FOLDER holds model and pairs; the seconds of each step are written to FOLDER/<way>.json. TRL's ways need TRL's environment.
+made: a Gemma-2 of random weights and long responses. real: a model folder, with the lengths and settings of the recipe
+smollm2-135m-instruct.
 """
 
 import json
@@ -10,6 +12,7 @@ import os
 import random
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,65 +30,83 @@ ETA, LEARNING_RATE = 1000.0, 5e-7
 SHARE = WORKERS * PAIRS
 
 
-def pairs() -> list[Pair]:
-    """Prompts and responses of chat-like lengths: log-normal around 60 and 200 tokens, at most 256 each and 512."""
+@dataclass(frozen=True)
+class Work:
+    """prompt, response: median and most tokens."""
+
+    vocabulary: int
+    prompt: tuple[int, int]
+    response: tuple[int, int]
+    dtype: str
+    attention: str
+    checkpointing: bool
+
+
+WORKS = {
+    "made": Work(MODEL["vocab_size"], (60, 256), (200, 512), "float32", "eager", True),
+    "real": Work(49152, (50, 160), (45, 64), "bfloat16", "sdpa", False),
+}
+
+
+def pairs(work: Work) -> list[Pair]:
+    """Prompts and responses of chat-like lengths: log-normal around their medians."""
     chance = random.Random(0)
 
-    def tokens(median: float, most: int) -> list[int]:
+    def tokens(median: int, most: int) -> list[int]:
         length = min(most, max(4, round(chance.lognormvariate(0, 0.6) * median)))
-        return [chance.randrange(3, MODEL["vocab_size"]) for _ in range(length)]
+        return [chance.randrange(3, work.vocabulary) for _ in range(length)]
 
     def response(win_rate: float) -> Response:
-        found = tokens(200, 512)
+        found = tokens(*work.response)
         return Response(found, [-10.0] * len(found), win_rate)
 
-    return [Pair(str(n), tokens(60, 256), response(1.0), response(0.0)) for n in range(STEPS * SHARE)]
+    return [Pair(str(n), tokens(*work.prompt), response(1.0), response(0.0)) for n in range(STEPS * SHARE)]
 
 
-def batch(step: int) -> list[Pair]:
-    return pairs()[step * SHARE : (step + 1) * SHARE]
-
-
-def trained_tokens() -> int:
+def trained_tokens(work: Work) -> int:
     """Of the steps that count: prompt and response, both responses of each pair, no padding."""
-    counted = pairs()[WARM_UP * SHARE :]
+    counted = pairs(work)[WARM_UP * SHARE :]
     return sum(
         2 * len(pair.prompt_token_ids) + len(pair.chosen.token_ids) + len(pair.rejected.token_ids) for pair in counted
     )
 
 
-def make_inputs(folder: Path) -> None:
+def write_pairs(folder: Path, work: Work) -> None:
     from datasets import Dataset
-    from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    rows = [(pair.prompt_token_ids, pair.chosen.token_ids, pair.rejected.token_ids) for pair in pairs()]
+    rows = [(pair.prompt_token_ids, pair.chosen.token_ids, pair.rejected.token_ids) for pair in pairs(work)]
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
     Dataset.from_list([dict(zip(names, row, strict=True)) for row in rows]).save_to_disk(folder / "pairs")
+
+
+def make_model(folder: Path) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
 
     torch.manual_seed(0)
     Gemma2ForCausalLM(Gemma2Config(**MODEL)).save_pretrained(folder)  # type: ignore[arg-type]
 
 
-def ours(folder: Path) -> list[float]:
+def ours(folder: Path, work: Work) -> list[float]:
     from sppo_ray.config import load_config
     from sppo_ray.training.policy import TrainablePolicy
 
     settings = {
-        "policy.dtype": "float32", "training.batch_size": SHARE, "training.eta": ETA,
-        "training.learning_rate": LEARNING_RATE, "training.gradient_checkpointing": "true",
+        "policy.dtype": work.dtype, "training.batch_size": SHARE, "training.eta": ETA,
+        "training.learning_rate": LEARNING_RATE, "training.gradient_checkpointing": json.dumps(work.checkpointing),
         "training.micro_batch_size": PAIRS, "training.micro_batch_tokens": TOKENS, "training.reference_tolerance": 1e9,
     }  # fmt: skip
     config = load_config(overrides=[f"{key}={value}" for key, value in settings.items()])
     torch.distributed.init_process_group("gloo")
     policy = TrainablePolicy(config, str(folder), STEPS, torch.device("cpu"))
+    rows = pairs(work)
     ends = [time.monotonic()]
     for step in range(STEPS):
-        policy.step(batch(step)[int(os.environ["RANK"]) :: WORKERS])
+        policy.step(rows[step * SHARE : (step + 1) * SHARE][int(os.environ["RANK"]) :: WORKERS])
         ends.append(time.monotonic())
     return ends
 
 
-def trl(folder: Path, precomputed: bool) -> list[float]:
+def trl(folder: Path, work: Work, precomputed: bool) -> list[float]:
     import deepspeed
     from datasets import Dataset
     from tokenizers import Tokenizer, models
@@ -129,11 +150,11 @@ def trl(folder: Path, precomputed: bool) -> list[float]:
         per_device_train_batch_size=PAIRS,
         max_length=1024,
         num_train_epochs=1,
-        bf16=False,
+        bf16=work.dtype == "bfloat16",
         use_cpu=True,
-        gradient_checkpointing=True,
+        gradient_checkpointing=work.checkpointing,
         precompute_ref_log_probs=precomputed,
-        model_init_kwargs={"attn_implementation": "eager", "dtype": "float32"},
+        model_init_kwargs={"attn_implementation": work.attention, "dtype": work.dtype},
         report_to=[],
         save_strategy="no",
         logging_steps=STEPS,
@@ -142,6 +163,7 @@ def trl(folder: Path, precomputed: bool) -> list[float]:
             "train_micro_batch_size_per_gpu": PAIRS,
             "gradient_accumulation_steps": 1,
             "gradient_clipping": 1.0,
+            "bf16": {"enabled": work.dtype == "bfloat16"},
             "zero_optimization": {"stage": 3, "overlap_comm": False},
             "zero_allow_untested_optimizer": True,
         },
@@ -159,8 +181,8 @@ def trl(folder: Path, precomputed: bool) -> list[float]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    way, folder = sys.argv[1], Path(sys.argv[2])
-    found = ours(folder) if way == "ours" else trl(folder, way == "trl-precomputed")
+    way, folder, work = sys.argv[1], Path(sys.argv[2]), WORKS[sys.argv[3]]
+    found = ours(folder, work) if way == "ours" else trl(folder, work, way == "trl-precomputed")
     if os.environ["RANK"] == "0":
         (folder / f"{way}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()  # else gloo's threads may abort the process as it ends

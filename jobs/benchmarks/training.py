@@ -7,13 +7,25 @@ import sys
 import sysconfig
 import tempfile
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from jobs.benchmarks import Ratio, at_least, at_most
 from jobs.benchmarks._loss_memory import HIDDEN, VOCABULARY, accounted
-from jobs.benchmarks._trainers import MODEL, PAIRS, STEPS, TOKENS, WARM_UP, WORKERS, make_inputs, trained_tokens
+from jobs.benchmarks._trainers import (
+    MODEL,
+    PAIRS,
+    STEPS,
+    TOKENS,
+    WARM_UP,
+    WORKERS,
+    WORKS,
+    make_model,
+    trained_tokens,
+    write_pairs,
+)  # fmt: skip
 
 GEMMA_2_9B = 3584  # hidden size
 ROWS, LENGTH = 8, 1024
@@ -25,33 +37,34 @@ TRL_ENVIRONMENT = Path(".venv-bench")  # TRL beside this environment's own packa
 
 
 def run() -> list[Ratio]:
-    return [*loss_memory(), tokens_a_second()]
+    layers = f"{MODEL['num_hidden_layers']} layers, vocabulary {MODEL['vocab_size']}"
+    about = {"model": f"Gemma-2, hidden {MODEL['hidden_size']}, {layers}"}
+    return [*loss_memory(), tokens_a_second("made", make_model, 1.5, about)]
 
 
-def tokens_a_second() -> Ratio:
+def tokens_a_second(work: str, model: Callable[[Path], object], goal: float, about: dict[str, str]) -> Ratio:
     """Both train one epoch on the same pairs, two processes x 4 pairs per step; the first steps are not counted.
 
-    TRL as it comes: gradient checkpointing, a second copy of the model as reference; also with precomputed references.
+    TRL as it comes: a second copy of the model as reference; also with precomputed references. model: puts it into a folder.
     """
-    about = {
-        "model": f"Gemma-2, hidden {MODEL['hidden_size']}, {MODEL['num_hidden_layers']} layers, vocabulary {MODEL['vocab_size']}",
-        "a step": f"{WORKERS} processes x {PAIRS} pairs, float32, ZeRO-3 over gloo, checkpointing, RMSprop",
-    }
-    name = f"trained tokens per second, TRL {TRL} (sppo_hard) = 1"
+    about |= {"a step": f"{WORKERS} processes x {PAIRS} pairs, {WORKS[work].dtype}, ZeRO-3 over gloo, RMSprop"}
+    name = f"trained tokens per second, {work} model, TRL {TRL} (sppo_hard) = 1"
     try:
         python = _trl_python()
     except subprocess.CalledProcessError as error:
-        return at_least(name, 0.0, 1.5, f"TRL cannot be installed: pip ended with {error.returncode}", **about)
-    tokens = trained_tokens()
+        return at_least(name, 0.0, goal, f"TRL cannot be installed: pip ended with {error.returncode}", **about)
+    tokens = trained_tokens(WORKS[work])
     with tempfile.TemporaryDirectory() as folder:
-        make_inputs(Path(folder))
+        model(Path(folder))
+        write_pairs(Path(folder), WORKS[work])
         ways = (("trl", python), ("ours", Path(sys.executable)), ("trl-precomputed", python))
-        speeds = {way: tokens / _train(program, way, Path(folder)) for way, program in ways}
+        speeds = {way: tokens / _train(program, way, Path(folder), work) for way, program in ways}
     return at_least(
         name,
         speeds["ours"] / speeds["trl"],
-        1.5,
+        goal,
         **about,
+        checkpointing=WORKS[work].checkpointing,
         counted=f"{STEPS - WARM_UP} steps, {tokens} tokens, passes of {TOKENS} tokens here",
         **{way: f"{speed:.0f} tokens/s" for way, speed in speeds.items()},
         against_precomputed=f"{speeds['ours'] / speeds['trl-precomputed']:.2f} (its pass over the references not counted)",
@@ -70,11 +83,11 @@ def _trl_python() -> Path:
     return python
 
 
-def _train(python: Path, way: str, folder: Path) -> float:
+def _train(python: Path, way: str, folder: Path, work: str) -> float:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(WORKERS)]
     with (folder / f"{way}.log").open("w") as log:
         done = subprocess.run(
-            [str(python), *launch, "-m", "jobs.benchmarks._trainers", way, str(folder)],
+            [str(python), *launch, "-m", "jobs.benchmarks._trainers", way, str(folder), work],
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()},
             stdout=log,
             stderr=subprocess.STDOUT,
