@@ -16,19 +16,24 @@ from sppo_ray.instructions.perplexity import page_perplexity
 from sppo_ray.run_folder import Ledger
 
 
+def run_scores(ledger: Ledger) -> list[dict[str, float]]:
+    """Of the base and of each iteration: the mean scores, and the perplexity unless its policy has been removed."""
+    found = []
+    for number in range(len(ledger.reports()) + 1):
+        snapshot = ledger.snapshot(number)
+        model = ledger.config().policy.model if number == 0 else snapshot and snapshot.uri
+        prose = {"perplexity of a page": page_perplexity(model)} if model else {}
+        found.append(mean_scores(ledger.held_out(number)) | prose)
+    return found
+
+
 def main(folder: Path) -> None:
-    ledger = Ledger(folder)
-    parts = [mean_scores(part) for number in range(len(ledger.reports()) + 1) if (part := ledger.held_out(number))]
+    parts = run_scores(Ledger(folder))
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("constraint", "base", *(f"iteration {number}" for number in range(1, len(parts)))):
         table.add_column(column, justify="left" if column == "constraint" else "right")
     for name in parts[0]:
-        table.add_row(name, *(f"{part[name]:.3f}" for part in parts))
-    snapshots = (ledger.snapshot(number) for number in range(1, len(parts)))
-    models = [ledger.config().policy.model, *(snapshot.uri if snapshot else None for snapshot in snapshots)]
-    table.add_row(
-        "perplexity of a page", *(f"{page_perplexity(model):.2f}" if model else "removed" for model in models)
-    )
+        table.add_row(name, *(f"{part[name]:.3f}" if name in part else "removed" for part in parts))
     Console().print(table)
 
 
