@@ -4,6 +4,7 @@ In: the policy. Out: the same policy in another process, with the log of the ite
 """
 
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 
+from sppo_ray.config import TrainingSettings
 from sppo_ray.run_folder import files, remote, reporting, scratch
 
 if TYPE_CHECKING:
@@ -21,6 +23,25 @@ log = logging.getLogger(__name__)
 
 def first() -> bool:
     return bool(ray.train.get_context().get_world_rank() == 0)
+
+
+class Due:
+    """After which steps a checkpoint is written: by the first worker's clock, for all have to write their part of it."""
+
+    def __init__(self, training: TrainingSettings, device: torch.device) -> None:
+        self._training, self._device = training, device
+        self._last = time.monotonic()
+
+    def after(self, step: int) -> bool:
+        """Every worker asks after every step, and is given the same answer."""
+        late = time.monotonic() - self._last > 60 * self._training.checkpoint_minutes
+        answer = torch.tensor([late], dtype=torch.uint8, device=self._device)
+        torch.distributed.broadcast(answer, 0)
+        steps = self._training.checkpoint_steps
+        return bool(answer.item()) or (steps is not None and step % steps == 0)
+
+    def written(self) -> None:
+        self._last = time.monotonic()
 
 
 def restore(policy: Any, iteration: int) -> list[dict[str, Any]]:

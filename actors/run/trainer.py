@@ -199,6 +199,7 @@ def _train(job: Job, iteration: int, policy: Any) -> bool:
     """One step per batch, then the publication, which all workers take part in. False if the run is to stop before that."""
     batches = _batches(job.config, policy, iteration)
     log = checkpoints.restore(policy, iteration)
+    due = checkpoints.Due(job.config.training, get_device())
     for pairs in itertools.islice(batches, policy.steps_done, None):
         if not ray.get(job.coordinator.may_step.remote(policy.steps_done + 1)):
             checkpoints.save(job, policy, iteration, log)
@@ -207,8 +208,9 @@ def _train(job: Job, iteration: int, policy: Any) -> bool:
         log.append(numbers.row())
         if first():
             job.coordinator.trained.remote(numbers, sum(row["pairs"] for row in log))
-        if policy.steps_done % job.config.training.checkpoint_steps == 0:
+        if due.after(policy.steps_done):
             checkpoints.save(job, policy, iteration, log)
+            due.written()
     if all(row.get("skipped") for row in log):
         raise RunFailed(
             f"iteration {iteration}: none of its {len(log)} optimizer steps could be taken, for the loss or its gradient was "

@@ -100,8 +100,10 @@ class TrainingSettings(Section):
     """Where log pi_t comes from: recorded while sampling, or recomputed by the trainer before its first step."""
     reference_tolerance: Annotated[PositiveFloat, FREE] = 0.1
     """Mean difference between the sampler's and the trainer's log-probabilities, in nats per token, that stops the run; rounding in bfloat16 makes about 0.03."""
-    checkpoint_steps: Annotated[Positive, FREE] = 50
-    """Optimizer steps between checkpoints, from which a restarted trainer continues."""
+    checkpoint_minutes: Annotated[PositiveFloat, FREE] = 30.0
+    """Minutes of training between checkpoints, from which a restarted trainer continues; the trainer waits while one is written."""
+    checkpoint_steps: Annotated[Positive | None, FREE] = None
+    """A checkpoint after every so many optimizer steps, too; by the minutes alone if not set."""
     max_failures: Annotated[NotNegative, FREE] = 3
     """Trainer restarts per iteration before the run fails."""
     workers: Annotated[Positive, FREE] = 1

@@ -10,8 +10,8 @@ from sppo_ray.config import Config
 from sppo_ray.judging import judge_kind
 from sppo_ray.models import Shape
 from sppo_ray.planning.memory import number_bytes, trained_parameters
-from sppo_ray.planning.rates import ENGINE_START, STORAGE, TRAINER_START, Rates
-from sppo_ray.planning.work import Work
+from sppo_ray.planning.rates import ENGINE_START, NODE, STORAGE, TRAINER_START, Rates
+from sppo_ray.planning.work import Work, checkpoint_bytes
 
 # GPU shares with which Ray puts one engine and one train worker on each GPU. They add up to one: Ray fills GPUs in use
 # first, so each worker lands beside an engine. Ray picks a node by its GPUs' total free share: only engines with more than
@@ -59,12 +59,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds of one iteration. advance: publishing and loading the new policy."""
+    """Seconds of one iteration. checkpoint: the trainer waits for its checkpoints. advance: publishing and loading the new policy."""
 
     generate: float
     judge: float
     anchor: float
     train: float
+    checkpoint: float
     start_trainers: float
     advance: float
     evaluate: float
@@ -78,6 +79,8 @@ def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, sp
     sampled, judged = sampled / rates.generate, judged / rates.judge  # seconds per block
     generate, judge = sampled * -(-work.blocks // split.generators), judged * -(-work.blocks // split.rankers)
     train = work.trained_tokens / (rates.train * split.trainers)
+    checkpoint = checkpoint_seconds(config, shape, train, work.steps, split.trainers)
+    training = train + checkpoint
     read = number_bytes(config) * shape.parameters / STORAGE
     written = number_bytes(config) * trained_parameters(config, shape) / STORAGE
     # Engines that slept read all weights again, others only what was trained; a single device's wake once more to sample.
@@ -89,14 +92,22 @@ def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, sp
     # A block is sampled, then judged, then trained on.
     scored = max(generate + judged, judge + sampled)
     if split.single:
-        total = generate + judge + TRAINER_START + train
+        total = generate + judge + TRAINER_START + training
     elif split.colocated:
-        total = scored + TRAINER_START + train
+        total = scored + TRAINER_START + training
     else:
         waits = anchor > 0 or config.training.min_margin > 0  # for all of the iteration to be scored
-        total = scored + train if waits else max(scored, sampled + judged + train, TRAINER_START + train)
+        total = scored + training if waits else max(scored, sampled + judged + training, TRAINER_START + training)
     total += anchor
-    return Seconds(generate, judge, anchor, train, TRAINER_START, advance, evaluate, total + advance + evaluate)
+    total += advance + evaluate
+    return Seconds(generate, judge, anchor, train, checkpoint, TRAINER_START, advance, evaluate, total)
+
+
+def checkpoint_seconds(config: Config, shape: Shape, train: float, steps: int, workers: int) -> float:
+    """Seconds that the workers of each node take to write their parts of an iteration's checkpoints."""
+    training = config.training
+    written = max(train // (60 * training.checkpoint_minutes), steps // (training.checkpoint_steps or steps + 1))
+    return written * checkpoint_bytes(config, shape) / STORAGE / -(-workers // NODE)
 
 
 def run_seconds(config: Config, shape: Shape, work: Work, seconds: Seconds) -> float:

@@ -13,7 +13,7 @@ from sppo_ray.planning.memory import GIB
 from sppo_ray.reporting.charts import Series, line_chart
 
 COLORS = ["#2471a3", "#c0392b", "#1e8449", "#b9770e", "#6c3483", "#117a65"]
-STAGES = ("generate", "judge", "anchor", "train", "advance", "total")
+STAGES = ("generate", "judge", "anchor", "train", "checkpoint", "advance", "total")
 
 
 def _stages(budget: Budget) -> list[str]:

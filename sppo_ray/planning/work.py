@@ -119,14 +119,19 @@ def storage_bytes(config: Config, shape: Shape, work: Work) -> dict[str, float]:
 def kept_bytes(config: Config, shape: Shape) -> dict[str, float]:
     """Bytes of what trainers write, at its most. Checkpoints are of one iteration, and the last one stays until the next is there."""
     size, tuned = number_bytes(config), trained_parameters(config, shape)
-    states = FP32 * (1 + find_optimizer(config.training.optimizer).states)
     masters = min(2, config.iterations - 1) if config.training.carry == "master" else 0
     policies = min((config.storage.keep_snapshots or config.iterations) + 1, config.iterations)
     return {
         "policies": policies * size * tuned,
-        "checkpoints": (config.storage.keep_checkpoints + 1) * (size + states) * tuned,
+        "checkpoints": (config.storage.keep_checkpoints + 1) * checkpoint_bytes(config, shape),
         "masters": masters * FP32 * tuned,
     }
+
+
+def checkpoint_bytes(config: Config, shape: Shape) -> float:
+    """Bytes of one checkpoint: weights, float32 weights, the optimizer's states."""
+    each = number_bytes(config) + FP32 * (1 + find_optimizer(config.training.optimizer).states)
+    return float(each * trained_parameters(config, shape))
 
 
 def network_bytes(config: Config, shape: Shape, work: Work, generators: int, workers: int) -> dict[str, float]:

@@ -109,10 +109,10 @@ def missing(config: Config, roles: list[str], found: Machine, workers: int) -> l
         )
     least_capability = BF16_CAPABILITY if config.policy.dtype == "bfloat16" else LEAST_CAPABILITY
     if found.capability is not None and found.capability < least_capability:
-        remedy = " or set policy.dtype=float32" if found.capability >= LEAST_CAPABILITY else ""
+        remedy = ", or policy.dtype=float32 in a new run" if found.capability >= LEAST_CAPABILITY else ""
         lines.append(
-            f"a GPU has compute capability {found.capability:g}, policy.dtype={config.policy.dtype} needs "
-            f"{least_capability:g}: use a newer GPU{remedy}"
+            f"a GPU has compute capability {found.capability:g}, {config.policy.dtype} needs {least_capability:g}: "
+            f"use a newer GPU{remedy}"
         )
     if not found.compiler:
         lines.append("no C compiler, with which Triton builds its launchers: install gcc")
@@ -131,7 +131,7 @@ def missing(config: Config, roles: list[str], found: Machine, workers: int) -> l
     if offloaded > found.host_gib:
         lines.append(
             f"{workers} train workers keep {offloaded:.0f} GiB in host memory, it has {found.host_gib:.0f}: use more nodes, "
-            "a smaller training.offload or training.adapter.rank=16"
+            "or training.adapter.rank=16 in a new run"
         )
     return lines
 

@@ -22,7 +22,7 @@ def test_what_keeps_the_numbers_may_change():
     )]  # fmt: skip
     training = [f"training.{key}" for key in (
         "micro_batch_size", "micro_batch_tokens", "gradient_checkpointing", "offload", "reference", "reference_tolerance",
-        "checkpoint_steps", "max_failures", "workers", "cpus", "gpus", "labels",
+        "checkpoint_minutes", "checkpoint_steps", "max_failures", "workers", "cpus", "gpus", "labels",
     )]  # fmt: skip
     judge = [f"{section}.{key}" for section in ("judge", "evaluation.judge") for key in (
         "batch_tokens", "endpoint", "api_key_env", "requests", "price.input", "price.output", "budget",

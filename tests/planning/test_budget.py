@@ -16,7 +16,7 @@ from sppo_ray.planning import memory
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.memory import GIB, layer_activations, micro_batch, trainer_memory
 from sppo_ray.planning.rates import Rates, table_rates
-from sppo_ray.planning.splits import Split, colocated, disaggregated, iteration_seconds
+from sppo_ray.planning.splits import Split, checkpoint_seconds, colocated, disaggregated, iteration_seconds
 from sppo_ray.planning.work import work
 from sppo_ray.preparation import check_cluster
 from sppo_ray.training.logprobs import SLICE_ELEMENTS
@@ -140,6 +140,17 @@ def test_an_iteration_s_seconds_by_hand() -> None:
     assert turns.total - turns.evaluate == pytest.approx(200 + 4 + 60 + 80, abs=0.01)
 
 
+def test_checkpoints_take_their_share_of_the_time() -> None:
+    # 388 parameters of 2 + 4 + 4 bytes, at 1 GB/s; in 4,000 s there are two half hours.
+    each = 388 * 10 / 1e9
+    config = load_config(overrides=["policy.dtype=bfloat16", "training.checkpoint_steps=null"])
+    assert checkpoint_seconds(config, SMALL, 4000.0, 300, 8) == pytest.approx(2 * each)
+    assert checkpoint_seconds(config, SMALL, 1700.0, 300, 8) == 0
+    assert checkpoint_seconds(config, SMALL, 4000.0, 300, 16) == pytest.approx(each)  # on two nodes, each a half
+    often = load_config(overrides=["policy.dtype=bfloat16", "training.checkpoint_steps=50"])
+    assert checkpoint_seconds(often, SMALL, 4000.0, 300, 8) == pytest.approx(6 * each)
+
+
 def test_splits_give_every_role_a_device_and_share_the_batch_evenly() -> None:
     config = load_config("gemma-2-27b-it")
     assert Split("disaggregated", 3, 1, 16, 24) in disaggregated(config, 24)
@@ -254,7 +265,7 @@ def test_a_sweep_prints_and_plots_how_it_scales(capsys: pytest.CaptureFixture[st
     sweep = ["--recipe", "gemma-2-9b-it", "--sweep", "gpus=8,16,32", "--plot", str(plot)]
     assert plan.main(sweep) == 0
     assert "colocated" in capsys.readouterr().out
-    assert plot.read_text().count("<circle") == 5 * 3  # stages, numbers of GPUs
+    assert plot.read_text().count("<circle") == 6 * 3  # stages, numbers of GPUs
     _, found = run(capsys, *sweep)
     hours = [one["seconds"]["run"] for one in found["sweep"]]
     assert hours == sorted(hours, reverse=True) and hours[0] / hours[2] < 4  # never better than linear

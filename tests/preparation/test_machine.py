@@ -28,8 +28,11 @@ def test_a_machine_that_has_all_has_nothing_to_say() -> None:
     [
         ({"driver": "570.124.06"}, "NVIDIA's driver is 570.124.06, PyTorch's CUDA 13.0 needs 580: install"),
         ({"cuda": None}, "PyTorch is a CPU build: pip install -r requirements/gpu.txt"),
-        ({"capability": 7.5}, "capability 7.5, policy.dtype=bfloat16 needs 8: use a newer GPU or set policy.dtype"),
-        ({"capability": 7.0}, "capability 7, policy.dtype=bfloat16 needs 8: use a newer GPU"),
+        (
+            {"capability": 7.5},
+            "capability 7.5, bfloat16 needs 8: use a newer GPU, or policy.dtype=float32 in a new run",
+        ),
+        ({"capability": 7.0}, "capability 7, bfloat16 needs 8: use a newer GPU"),
         ({"compiler": False}, "no C compiler, with which Triton builds its launchers: install gcc"),
         ({"headers": False}, "no Python.h"),
         ({"sampler": False, "wants_sampler": True}, "VLLM_USE_FLASHINFER_SAMPLER=1, but no nvcc"),
