@@ -80,6 +80,8 @@ class GenerationSettings(Section):
     """Longest response, in tokens."""
     gpu_memory_utilization: Annotated[PositiveShare, FREE] = 0.9
     """Share of a GPU's memory that a vLLM engine may use."""
+    max_sequences: Annotated[Positive | None, FREE] = None
+    """Most responses that an engine samples at once; if not set, vLLM's choice by the GPU (256 on an A100). The plan sets it to what is in flight and fits in the cache."""
     tensor_parallel: Annotated[Positive, FREE] = 1
     """GPUs per generator, over which vLLM splits the weights."""
 

@@ -16,7 +16,7 @@ from sppo_ray.planning import splits
 from sppo_ray.planning.devices import DEVICES, Device
 from sppo_ray.planning.fitting import changed, fitted, variants
 from sppo_ray.planning.memory import GIB, Memory, role_memory
-from sppo_ray.planning.rates import Rates, table_rates
+from sppo_ray.planning.rates import Rates, most_sequences, table_rates
 from sppo_ray.planning.splits import Seconds, Split
 from sppo_ray.planning.work import Work, network_bytes, storage_bytes, work
 
@@ -199,7 +199,8 @@ class Planner:
         took = splits.run_seconds(config, policy, load, seconds[best])
         cost = None if self.price is None else self.price * self.devices * took / 3600
         memory = self._memory(config, best)
-        config = _with_settings(config, best)
+        sequences = most_sequences(config, policy, self.device.memory_gib * GIB, load.prompt)
+        config = _with_settings(config, best, sequences)
         return Budget(self.recipe, config, self.device, best, memory, load, rates, seconds[best], took, cost)
 
     def _as_written(self) -> Iterator[Budget]:
@@ -234,9 +235,10 @@ class Planner:
                     break
 
 
-def _with_settings(config: Config, split: Split) -> Config:
+def _with_settings(config: Config, split: Split, sequences: int) -> Config:
     pairs = (setting.split("=") for setting in split.settings(config))
     settings = {key.replace(".", "__"): yaml.safe_load(value) for key, value in pairs}
+    settings["generation__max_sequences"] = config.generation.max_sequences or sequences
     for name, most in (("generators", split.generators), ("rankers", split.rankers)):
         settings[f"{name}__min"] = min(getattr(config, name).min, most)
     return changed(config, **settings)

@@ -71,6 +71,16 @@ def _generate(config: Config, shape: Shape, device: Device, prompt: float, respo
     return 1 / (decode + prefill / (config.generation.candidates * response)), sequences
 
 
+def most_sequences(config: Config, shape: Shape, total: float, prompt: float) -> int:
+    """Most responses that a generator can sample at once: as many of those in flight as its cache holds when they begin.
+
+    Those of chats, too, which would otherwise wait for one of the run's to end.
+    """
+    cache = generator_memory(config, shape, total).parts["kv_cache"]
+    in_flight = config.prompts_in_flight * config.generation.candidates + config.gateway.chats
+    return int(max(1, min(batch_limits(total)[1], in_flight, cache / (cache_bytes(config, shape) * prompt))))
+
+
 def _train(config: Config, shape: Shape, device: Device, work: Work, workers: int) -> float:
     """Tokens per second of one worker.
 

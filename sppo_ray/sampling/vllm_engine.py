@@ -56,6 +56,7 @@ class VLLMGenerator:
             # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
             distributed_executor_backend="mp" if config.generation.tensor_parallel > 1 else None,
             gpu_memory_utilization=config.generation.gpu_memory_utilization,
+            max_num_seqs=config.generation.max_sequences,
             enforce_eager=not on_gpu,
             enable_sleep_mode=self._sleeps,
             worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",

@@ -29,7 +29,8 @@ def test_what_keeps_the_numbers_may_change():
     )]  # fmt: skip
     assert set(pools + training + judge) < FREE
     assert FREE - set(pools + training + judge) == {
-        "policy.trust_remote_code", "policy.publish_dtype", "generation.gpu_memory_utilization", "generation.tensor_parallel",
+        "policy.trust_remote_code", "policy.publish_dtype", "generation.gpu_memory_utilization", "generation.max_sequences",
+        "generation.tensor_parallel",
         "placement", "max_set_aside",
         "prompts.source", "evaluation.prompts.source", "storage.keep_snapshots", "storage.keep_checkpoints",
         "gateway.host", "gateway.port", "gateway.chats", "trackers",
