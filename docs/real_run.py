@@ -20,16 +20,18 @@ import yaml
 
 from sppo_ray.config import load_config
 from sppo_ray.evaluation import degeneration
-from sppo_ray.instructions import constraint_score
+from sppo_ray.instructions import constraint_score, prompt_folder
 from sppo_ray.instructions.__main__ import run_scores
 from sppo_ray.preference import preference_probabilities
 from sppo_ray.records import Judged
+from sppo_ray.reporting.page import page
 from sppo_ray.run_folder import Ledger
 
 RECIPE, MODEL = "smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"
 OUT = Path(__file__).parent / "real-run"
 CURVES = ("all", "all kinds trained", "all kinds held out", "all combinations held out", "content", "degenerate share")
 MOST_BYTES = 1 << 20
+EACH = 30  # pairs of an iteration on the page, by margin and by disagreement; all are in pairs.jsonl.gz
 
 
 def main(folders: list[str]) -> None:
@@ -38,8 +40,9 @@ def main(folders: list[str]) -> None:
     ledgers = [Ledger(Path(folder).resolve()) for folder in folders]
     ledger, seeds = ledgers[0], [run_scores(ledger) for ledger in ledgers]
     OUT.mkdir(exist_ok=True)
-    for name in ("report.json", "report.html"):
-        (OUT / name).write_text(without_paths((ledger.root / name).read_text("utf-8"), ledger), "utf-8")
+    report = (ledger.root / "report.json").read_text("utf-8")
+    for name, text in {"report.json": report, "report.html": page(ledger, EACH)}.items():
+        (OUT / name).write_text(without_paths(text, ledger), "utf-8")
     (OUT / "pairs.jsonl.gz").write_bytes(gzip.compress(pairs(ledger).encode(), mtime=0))
     draw(seeds)
     parts = [facts(ledger), scores(seeds, ledgers), warnings(ledger), samples(ledger)]
@@ -53,7 +56,7 @@ def main(folders: list[str]) -> None:
 def without_paths(text: str, ledger: Ledger) -> str:
     """Names in place of this machine's folders."""
     config = ledger.config()
-    names = {config.policy.model: MODEL, config.prompts.source: "instructions", str(ledger.root): "RUN_FOLDER"}
+    names = {config.policy.model: MODEL, str(prompt_folder()): "instructions", str(ledger.root): "RUN_FOLDER"}
     for path, name in names.items():
         text = text.replace(path, name)
     return text
@@ -119,7 +122,7 @@ def scores(seeds: list[list[dict[str, float]]], ledgers: list[Ledger]) -> str:
     """Means over the runs; then `all`, each run."""
     numbers = range(len(seeds[0]))
     head = ["base", *map(str, numbers[1:])]
-    lines = ["## Scores", "", f"Held-out prompts, mean over {len(seeds)} runs.", ""]
+    lines = ["## Scores", "", f"Held-out prompts; runs: {len(seeds)}, of which these are the means.", ""]
     lines += [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for name in seeds[0][0]:
         cells = [[run[number].get(name) for run in seeds] for number in numbers]
@@ -146,7 +149,7 @@ def samples(ledger: Ledger) -> str:
         "By rule: the first response to the first held-out prompt of each kind or combination.",
         "",
     ]
-    for base in ledger.held_out(0):
+    for base in sorted(ledger.held_out(0), key=lambda row: row.prompt_id):
         if not base.prompt_id.endswith("-0"):
             continue
         lines += [f"**{base.prompt_id[:-2]}.** {base.prompt}", ""]

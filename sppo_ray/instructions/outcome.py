@@ -36,5 +36,5 @@ def mean_scores(responses: list[Candidates]) -> dict[str, float]:
             found["content"].append(content_score(row.prompt, answer))
             found["degenerate share"].append(degeneration(row.prompt, answer) is not None)
             found["tokens"].append(len(token_ids))
-    groups = [name for name in found if name not in OVERALL]
+    groups = sorted(found.keys() - set(OVERALL))
     return {name: fmean(found[name]) for name in (*groups, *OVERALL) if name in found}

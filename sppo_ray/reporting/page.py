@@ -55,7 +55,8 @@ def write_page(ledger: Ledger) -> None:
     files.write_bytes(ledger.root / "report.html", page(ledger).encode())
 
 
-def page(ledger: Ledger) -> str:
+def page(ledger: Ledger, each: int = EACH) -> str:
+    """each: pairs of an iteration that it shows, by margin and by disagreement."""
     config, reports = ledger.config(), ledger.reports()
     environment = Environment(
         loader=PackageLoader("sppo_ray.reporting"),
@@ -76,8 +77,8 @@ def page(ledger: Ledger) -> str:
             (label, help, [_format(_get(row["diagnostics"], key), form) for row in reports])
             for label, help, key, form in DIAGNOSTICS
         ],
-        each=EACH,
-        pairs=[pair for report in reports for pair in browsed(ledger, config, report["iteration"])],
+        each=each,
+        pairs=[pair for report in reports for pair in browsed(ledger, config, report["iteration"], each)],
         style=Markup(style),
         script=Markup(script),
         style_hash=_hash(style),

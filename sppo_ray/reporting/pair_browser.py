@@ -19,11 +19,11 @@ EACH = 100  # pairs per iteration, by margin and by disagreement each
 CYCLE = 1e6  # logits: puts prompts with a cycle before all others
 
 
-def browsed(ledger: Ledger, config: Config, iteration: int) -> list[dict[str, Any]]:
+def browsed(ledger: Ledger, config: Config, iteration: int, each: int = EACH) -> list[dict[str, Any]]:
     """The pairs of an iteration that the page shows: those of widest margin, then those of most disagreement."""
-    found = heapq.nlargest(EACH, ledger.rows(Judged, iteration), key=margin)
+    found = heapq.nlargest(each, ledger.rows(Judged, iteration), key=margin)
     already = {judged.prompt_id for judged in found}
-    disputed = heapq.nlargest(EACH, ledger.rows(Judged, iteration), key=disagreement)
+    disputed = heapq.nlargest(each, ledger.rows(Judged, iteration), key=disagreement)
     return [shown(row, config, iteration) for row in found + [row for row in disputed if row.prompt_id not in already]]
 
 
