@@ -47,6 +47,7 @@ def shape(layers: int, hidden: int, intermediate: int, vocabulary: int) -> dict[
 
 
 CHECKPOINTED = "training.gradient_checkpointing=true"
+ADAPTER = "training.adapter.rank=16"
 CASES = [
     Case("gemma2, 76 M, checkpointed", "gemma2", shape(12, 512, 2048, 48000), [CHECKPOINTED]),
     Case("llama, 101 M, sdpa", "llama", shape(16, 640, 2048, 16000), [CHECKPOINTED, "policy.attention=sdpa"]),
@@ -56,6 +57,8 @@ CASES = [
         shape(16, 640, 2048, 16000),
         [CHECKPOINTED, "training.offload=optimizer"],
     ),
+    Case("gemma2, 76 M, adapter", "gemma2", shape(12, 512, 2048, 48000), [CHECKPOINTED, ADAPTER]),
+    Case("llama, 101 M, adapter, all kept", "llama", shape(16, 640, 2048, 16000), ["policy.attention=sdpa", ADAPTER]),
     Case("mistral, 67 M, float32, all kept", "mistral", shape(8, 640, 2560, 16000), ["policy.dtype=float32"], 256),
 ]
 
