@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import connection
 from typing import Any
 
@@ -37,11 +38,17 @@ def watch(engine: Any, died: Callable[[EngineFailed], object]) -> None:
 
 
 def end_with(owner: int) -> None:
-    """Kill this process as soon as the one of that id is gone, even if nobody waits for its exit status."""
+    """Kill this process as soon as the one of that id is gone, even if nobody waits for its exit status.
+
+    With it goes what stands between the two: an engine core with workers of its own would look after them for seconds.
+    """
+    between = {os.getppid()} - {owner, 1}
     handle = os.pidfd_open(owner)
 
     def wait() -> None:
         connection.wait([handle])
-        os.kill(os.getpid(), signal.SIGKILL)
+        for process in (*between, os.getpid()):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     threading.Thread(target=wait, name=f"end-with-{owner}", daemon=True).start()

@@ -80,7 +80,7 @@ def kill(owners: list[str]) -> list[float | None]:
 
 def _gone(driver: subprocess.Popen[bytes], victims: list[str], everything: set[psutil.Process]) -> float | None:
     assert driver.stdout is not None
-    pids = json.loads(driver.stdout.readline())
+    pids = json.loads(next(line for line in driver.stdout if line.startswith(b"{")))  # Ray tells of deaths there, too
     everything |= set(psutil.Process(driver.pid).children(recursive=True))
     engine = [p for p in psutil.Process(pids["generator"]).children(recursive=True) if p.name().startswith("VLLM")]
     assert engine
