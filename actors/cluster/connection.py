@@ -32,7 +32,7 @@ def connect() -> str:
         os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
         shorten_temporary_folder()
         try:
-            ray.init(log_to_driver=False, logging_level=logging.WARNING)
+            ray.init("local" if _last_is_gone() else None, log_to_driver=False, logging_level=logging.WARNING)
         except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise ClusterError(f"Ray could not be joined or started: {' '.join(str(error).split())}") from error
     node = ray._private.worker._global_node
@@ -43,6 +43,19 @@ def connect() -> str:
     )
     resources = ray.cluster_resources()
     return f"{where}: {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+
+
+def _last_is_gone() -> bool:
+    """Whether Ray would join the cluster last started on this machine, which was killed: it keeps the address, and waits for it."""
+    last = None if os.environ.get("RAY_ADDRESS") else ray._private.services.find_bootstrap_address(None)
+    if last is None:
+        return False
+    host, _, port = last.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError:
+        return True
+    return False
 
 
 def shorten_temporary_folder() -> None:

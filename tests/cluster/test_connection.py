@@ -14,6 +14,7 @@ import pytest
 from actors.cluster.connection import check_address, shorten_temporary_folder
 from jobs import sppo
 from sppo_ray.errors import ClusterError
+from tests.conftest import free_port
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,15 @@ def test_a_long_folder_for_temporary_files_is_not_used(long_folder: Path) -> Non
     assert tempfile.gettempdir() == os.environ["TMPDIR"] == "/tmp"
 
 
-def test_ray_starts_on_this_machine_and_says_so(long_folder: Path) -> None:
+def test_ray_starts_on_this_machine_and_says_so_where_the_last_cluster_was_killed(long_folder: Path) -> None:
     code = "from actors.cluster.connection import connect; print(connect())"
-    environment = os.environ | {"RAY_ADDRESS": "local"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        environment = os.environ | {"RAY_TMPDIR": short}
+        environment.pop("RAY_ADDRESS", None)
+        (Path(short) / "ray").mkdir()
+        (Path(short) / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{free_port()}")  # where nobody listens
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+        )
     assert done.stdout.splitlines()[-1].startswith("started Ray on this machine for this run: "), done.stderr
     assert not list(long_folder.glob("ray*"))
