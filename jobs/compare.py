@@ -11,6 +11,7 @@ Writes comparison.md and comparison.svg there. Exit status of `sppo-ray run` whe
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(folder: Path, name: str, eta: float, seed: int, settings: list[str]) -> Run:
-    """What came out of a run, of this process or an earlier one. All share the Ray that the first one starts."""
+    """What came out of a run. All share the Ray that the first one starts."""
     words = [*OBJECTIVES[name], f"training.eta={eta:g}", f"seed={seed}", *settings]
     place = folder / f"{name.replace(', ', '-').replace(' ', '-')}-eta-{eta:g}-seed-{seed}"
-    kept = place.with_suffix(".json")
+    return run_once(place, words, lambda ledger: {"eta": eta, "seed": seed, **outcome(ledger)})
+
+
+def run_once(place: Path, words: list[str], outcome: Callable[[Ledger], Run], *options: str) -> Run:
+    """What came out of a run with these settings, of this process or an earlier one; only that is kept, beside its folder."""
+    kept = place.parent / f"{place.name}.json"  # an eta of 2.5 is no suffix
     if kept.exists() and (result := json.loads(kept.read_text()))["settings"] == words:
         return dict(result)
-    if status := sppo.main(["--run-dir", str(place), *words]):
+    if status := sppo.main([*options, "--run-dir", str(place), *words]):
         sys.exit(status)
-    result = {"settings": words, "eta": eta, "seed": seed, **outcome(Ledger(place))}
+    result = {"settings": words, **outcome(Ledger(place))}
     files.write_json(kept, result)
     files.remove(place)
     return result

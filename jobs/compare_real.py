@@ -9,13 +9,13 @@ Writes comparison.md there. Exit status of `sppo-ray run` where a run fails.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import sppo
+from jobs.compare import run_once
 from sppo_ray.instructions import mean_scores, scores, small_model
 from sppo_ray.instructions.perplexity import page_perplexity
 from sppo_ray.records import Candidates
@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not any(word.startswith("policy.model=") for word in settings):
         settings.append(f"policy.model={small_model()}")
     for way in ways:
-        result = run(folder, way, [f"seed={given.seed}", *settings])
+        words = [*WAYS[way], f"seed={given.seed}", *settings]
+        place = folder / f"{way}-seed-{given.seed}"
+        result = run_once(place, words, partial(outcome, way=way), "--recipe", RECIPE)
         for name in ("base", "best of its answers"):
             found.setdefault(name, result[name])
         found[way] = result[way]
@@ -64,21 +66,6 @@ def main(arguments: list[str] | None = None) -> int:
     files.write_bytes(folder / "comparison.md", text.encode())
     print(text)
     return 0
-
-
-def run(folder: Path, way: str, settings: list[str]) -> dict[str, Any]:
-    """What came out of a run, of this process or an earlier one."""
-    words = [*WAYS[way], *settings]
-    kept = folder / f"{way}-{settings[0].replace('=', '-')}.json"
-    if kept.exists() and (result := json.loads(kept.read_text()))["settings"] == words:
-        return dict(result)
-    place = kept.with_suffix("")
-    if status := sppo.main(["--recipe", RECIPE, "--run-dir", str(place), *words]):
-        sys.exit(status)
-    result = {"settings": words, **outcome(Ledger(place), way)}
-    files.write_json(kept, result)
-    files.remove(place)
-    return result
 
 
 def outcome(ledger: Ledger, way: str) -> dict[str, Row]:

@@ -52,17 +52,18 @@ def machine() -> Machine:
     """Runs on the node."""
     shared = shutil.disk_usage("/dev/shm").total / GIB
     system = Machine(host_gib(), shared, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    memory = _nvidia_smi("memory.total")
-    if not memory:
+    smallest = gpu_gib()
+    if smallest is None:
         return system
     import torch
 
+    drivers = _nvidia_smi("driver_version")
     capabilities = _nvidia_smi("compute_cap")  # old drivers do not know it
     return replace(
         system,
-        gpus=len(memory),
-        gpu_gib=min(map(int, memory)) / 1024,
-        driver=_nvidia_smi("driver_version")[0],
+        gpus=len(drivers),
+        gpu_gib=smallest,
+        driver=drivers[0],
         capability=min(map(float, capabilities)) if capabilities else None,
         cuda=torch.version.cuda,
         compiler=any(shutil.which(name) for name in (os.environ.get("CC", "gcc"), "gcc", "clang")),

@@ -31,5 +31,5 @@ def has_flashinfer_sampler() -> bool:
     if find_spec("flashinfer_jit_cache"):
         return True
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    nvcc = shutil.which(os.path.join(home, "bin", "nvcc")) if home else shutil.which("nvcc")
-    return bool((nvcc or (not home and shutil.which("/usr/local/cuda/bin/nvcc"))) and shutil.which("ninja"))
+    compilers = [os.path.join(home, "bin", "nvcc")] if home else ["nvcc", "/usr/local/cuda/bin/nvcc"]
+    return any(map(shutil.which, compilers)) and shutil.which("ninja") is not None

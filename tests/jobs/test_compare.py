@@ -62,6 +62,12 @@ def test_eta_is_tuned_by_the_judge_on_a_seed_of_its_own_and_no_run_is_repeated(
     assert [started[-1] for started in runs.started] == ["seed=2"]
 
 
+def test_the_seeds_of_an_eta_with_a_point_are_kept_apart(runs: Runs, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert compare.main(["--folder", str(tmp_path), "--seeds", "1,2", "--etas", "2.5"]) == 0
+    assert len(runs.started) == 2 * len(compare.OBJECTIVES)
+
+
 def test_runs_with_other_settings_are_not_taken_for_these(runs: Runs, tmp_path: Path) -> None:
     words = ["--folder", str(tmp_path), "--seeds", "1", "--etas", "5"]
     for count in (1, 2):

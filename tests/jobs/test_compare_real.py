@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs import compare_real
+from jobs import compare, compare_real
 from sppo_ray.instructions import mean_scores
 from tests.run_folders import candidates
 
@@ -33,7 +33,7 @@ def test_each_way_runs_once_with_its_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(compare_real.sppo, "main", lambda words: started.append(words[4:]) or 0)
+    monkeypatch.setattr(compare.sppo, "main", lambda words: started.append(words[4:]) or 0)
     outcome = {name: SCORES for name in ("base", "best of its answers")}
     monkeypatch.setattr(compare_real, "outcome", lambda _, way: outcome | {way: SCORES})
     words = ["dpo", "--folder", str(tmp_path), "policy.model=mine", "iterations=1"]
