@@ -72,7 +72,7 @@ def job(arguments: list[str], held: ExitStack) -> int:
         say(connect())
         check_cluster(config, most_resources())
         for note in preflight(preparation.config, root):
-            say(f"warning: {note}")
+            say(note)
         reserve_port(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

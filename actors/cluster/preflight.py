@@ -1,7 +1,7 @@
 """The check of every node before a run starts: same versions, same storage, the model, memory, drivers, limits, network.
 
-In: the configuration, the run folder. Out: lines on what will be slow, or a `ClusterError` with one line per problem: the
-node and the remedy.
+In: the configuration, the run folder. Out: lines to show, those on what will be slow as warnings, or a `ClusterError` with one
+line per problem: the node and the remedy.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ SECONDS = 180.0  # for a node to answer, its first worker process included
 
 
 def preflight(config: Config, root: Path) -> list[str]:
-    """Check the nodes of the cluster, and return what will be slow on them.
+    """Check the nodes of the cluster, and return what to show: warnings of what will be slow on them, the network's rate.
 
     Those that the autoscaler adds later come from the same set-up.
     """
@@ -36,10 +36,9 @@ def preflight(config: Config, root: Path) -> list[str]:
     alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
     nodes = {name: (node, roles) for name, node in alive.items() if (roles := _roles(config, node))}
     folder = root / checks.FOLDER
-    lines, notes = (
-        [f"node {_label(alive[here])}: {line}" for line in some]
-        for some in machine.disk(config, root, Ledger(root).checkpoints)
-    )
+    missing, scarce = machine.disk(config, root, Ledger(root).checkpoints)
+    lines = [f"node {_label(alive[here])}: {line}" for line in missing]
+    notes = [f"warning: node {_label(alive[here])}: {line}" for line in scarce]
     files.write_bytes(folder / "driver", b"reached")
     try:
         # This process is on the driver's node, and has read the model already.
@@ -49,12 +48,12 @@ def preflight(config: Config, root: Path) -> list[str]:
         }
         for name, found in nodes.items():
             some, slow = _lines(config, *found, reports[name], folder, name != here)
-            lines, notes = lines + some, notes + slow
+            lines, notes = lines + some, notes + [f"warning: {line}" for line in slow]
     finally:
         files.remove(folder)
     if not lines:
-        some, slow = _network(config, [node for node, roles in nodes.values() if "trainers" in roles])
-        lines, notes = lines + some, notes + slow
+        some, rate = _network(config, [node for node, roles in nodes.values() if "trainers" in roles])
+        lines, notes = lines + some, notes + rate
     if lines:
         raise ClusterError("the cluster is not ready:\n" + "\n".join(f"  {line}" for line in lines))
     return notes
@@ -106,7 +105,7 @@ def _label(node: dict[str, Any]) -> str:
 
 
 def _network(config: Config, trainers: list[Any]) -> tuple[list[str], list[str]]:
-    """The same of the network between the nodes that the train workers need."""
+    """What the network between the nodes that the train workers need misses, and its rate: a warning if they will wait for it."""
     room = 0
     needed: list[Any] = []
     for node in sorted(trainers, key=lambda node: -_room(config, node)):  # as Ray packs them
@@ -125,10 +124,10 @@ def _network(config: Config, trainers: list[Any]) -> tuple[list[str], list[str]]
             f"{where} {error}: open all ports between them, and name the network interface in NCCL_SOCKET_IFNAME and "
             "GLOO_SOCKET_IFNAME there"
         ], []
-    planned = NODE_LINK * 1e3
-    waits = config.training.gpus and rate < planned / 10
-    slow = f", the plan takes {planned:g}: training will wait for the network" if waits else ""
-    return [], [f"{where} carries {rate:.2g} GB/s{slow}"]
+    found, planned = f"{where} carries {rate:.2g} GB/s", NODE_LINK * 1e3
+    if config.training.gpus and rate < planned / 10:
+        return [], [f"warning: {found}, the plan takes {planned:g}: training will wait for the network"]
+    return [], [found]
 
 
 def _room(config: Config, node: dict[str, Any]) -> int:

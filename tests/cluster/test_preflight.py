@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from actors.cluster.preflight import _roles, _room
+from actors.cluster import preflight
+from actors.cluster.preflight import _network, _roles, _room
 from sppo_ray.config import load_config
 
 NODE = {"Resources": {"CPU": 8.0, "GPU": 1.0}, "Labels": {"pool": "h100-80gb", "market": "spot"}}
@@ -46,3 +47,16 @@ def test_a_node_that_is_too_small_holds_no_role() -> None:
 )
 def test_train_workers_that_a_node_has_room_for(training: str, workers: int) -> None:
     assert _room(load_config(overrides=[f"training={training}"]), {"Resources": {"CPU": 8.0, "GPU": 2.0}}) == workers
+
+
+@pytest.mark.parametrize(("rate", "gpus", "slow"), [(40.0, 1, False), (4.0, 1, True), (4.0, 0, False)])
+def test_only_a_slow_network_between_gpus_is_a_warning(
+    rate: float, gpus: int, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "all_reduce", lambda nodes, each: rate)
+    nodes = [NODE | {"NodeID": name * 8, "NodeManagerAddress": f"10.0.0.{name}"} for name in "12"]
+    config = load_config(overrides=[f"training={{workers: 2, cpus: 8, gpus: {gpus}}}"])
+    missing, (line,) = _network(config, nodes)
+    said = f"nodes 10.0.0.1 (11111111), 10.0.0.2 (22222222): an all-reduce between them carries {rate:g} GB/s"
+    assert missing == []
+    assert line == (f"warning: {said}, the plan takes 50: training will wait for the network" if slow else said)
