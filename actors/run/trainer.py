@@ -24,8 +24,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.util.placement_group import PlacementGroup, PlacementGroupID, remove_placement_group
-from ray.util.state import list_placement_groups
+from ray.util.placement_group import PlacementGroup, PlacementGroupID, placement_group_table, remove_placement_group
 
 from actors.cluster.placement import trainer_scaling
 from actors.run import checkpoints
@@ -105,11 +104,14 @@ def fit(job: Job, pairs: dict[int, Dataset]) -> None:
 
 
 def _release_devices() -> None:
-    """Remove the placement groups of trainers that died, which Ray keeps until the job ends."""
-    here = ray.get_runtime_context()
-    mine: list[Any] = [("creator_job_id", "=", here.get_job_id()), ("state", "!=", "REMOVED")]
-    for group in list_placement_groups(address=here.gcs_address, filters=mine):
-        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group.placement_group_id))))
+    """Remove the placement groups of trainers that died, which Ray keeps until the job ends.
+
+    Not by Ray's State API, which looks for the cluster anew, by RAY_ADDRESS, and may find another one or several.
+    """
+    job = ray.get_runtime_context().get_job_id()  # with which the id of a group ends
+    for number, group in placement_group_table().items():
+        if number.endswith(job) and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(number))))
 
 
 class _Trainer(TorchTrainer):
