@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sppo_ray.config import Config
 from sppo_ray.judging import judge_kind
 from sppo_ray.models import Shape
-from sppo_ray.planning.memory import number_bytes, trained_parameters
+from sppo_ray.planning.memory import FP32, number_bytes, trained_parameters
 from sppo_ray.planning.rates import ENGINE_START, NODE, STORAGE, TRAINER_START, Rates
 from sppo_ray.planning.work import Work, checkpoint_bytes
 
@@ -59,7 +59,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds of one iteration. checkpoint: the trainer waits for its checkpoints. advance: publishing and loading the new policy."""
+    """Seconds of one iteration. checkpoint: the trainer waits for its checkpoints. advance: float32 weights are kept, the new
+    policy is published and loaded.
+    """
 
     generate: float
     judge: float
@@ -85,6 +87,7 @@ def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, sp
     written = number_bytes(config) * trained_parameters(config, shape) / STORAGE
     # Engines that slept read all weights again, others only what was trained; a single device's wake once more to sample.
     advance = written + (read if split.colocated else written) + (read if split.single else 0.0)
+    advance += master_seconds(config, shape, split)
     evaluate = work.held_out_tokens / (rates.generate * split.generators)
     # Generators load each other anchor, and the current policy never again; a forward pass is a third of a training step.
     anchor = work.anchored_tokens / (FORWARD * rates.train * split.generators)
@@ -108,6 +111,17 @@ def checkpoint_seconds(config: Config, shape: Shape, train: float, steps: int, w
     training = config.training
     written = max(train // (60 * training.checkpoint_minutes), steps // (training.checkpoint_steps or steps + 1))
     return written * checkpoint_bytes(config, shape) / STORAGE / -(-workers // NODE)
+
+
+def master_seconds(config: Config, shape: Shape, split: Split) -> float:
+    """Seconds that the workers of each node take for the float32 weights between two iterations, as a mean of all iterations.
+
+    Workers that stay only write them; those of colocated roles start anew and read them, too.
+    """
+    if config.training.carry != "master":
+        return 0.0
+    once = FP32 * trained_parameters(config, shape) / STORAGE / -(-split.trainers // NODE)
+    return once * (2 if split.colocated else 1) * (config.iterations - 1) / config.iterations
 
 
 def run_seconds(config: Config, shape: Shape, work: Work, seconds: Seconds) -> float:

@@ -1,7 +1,6 @@
 """The plan before the bill: memory and time by hand, fits and advice, the command line."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,8 @@ from sppo_ray.models import Shape
 from sppo_ray.planning import memory
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.memory import GIB, layer_activations, micro_batch, trainer_memory
-from sppo_ray.planning.rates import Rates, table_rates
-from sppo_ray.planning.splits import Split, checkpoint_seconds, colocated, disaggregated, iteration_seconds
+from sppo_ray.planning.rates import table_rates
+from sppo_ray.planning.splits import Split, colocated, disaggregated
 from sppo_ray.planning.work import work
 from sppo_ray.preparation import check_cluster
 from sppo_ray.training.logprobs import SLICE_ELEMENTS
@@ -117,38 +116,6 @@ def test_an_adapter_s_parameters_by_hand() -> None:
 
 def test_the_plan_slices_logits_as_the_trainer_does() -> None:
     assert memory.LOGIT_SLICE == SLICE_ELEMENTS
-
-
-def test_an_iteration_s_seconds_by_hand() -> None:
-    config = load_config(overrides=["prompts.source=x.jsonl", "prompts.limit=960", "block=32", "evaluation.held_out=0"])
-    load = work(config)
-    assert (load.blocks, load.comparisons) == (10, 320 * 20)
-    rates = Rates(
-        generate=load.generated_tokens / 400, judge=load.judged_tokens / 40, train=load.trained_tokens / 80,
-        sequences=1, source="by hand",
-    )  # fmt: skip
-    apart = iteration_seconds(config, SMALL, load, rates, Split("disaggregated", 2, 1, 1, 4))
-    assert (apart.generate, apart.judge, apart.train) == (200, 40, 80)
-    # The slowest stage sets the pace; its last block is judged 40 / 10 s after it is sampled.
-    assert apart.total - apart.evaluate == pytest.approx(200 + 4, abs=0.01)
-    slow = iteration_seconds(
-        config, SMALL, load, replace(rates, train=rates.train / 10), Split("disaggregated", 2, 1, 1, 4)
-    )
-    # The trainers take 60 s to start; the first block is sampled and judged by then, in 40 + 4 s.
-    assert slow.total - slow.evaluate == pytest.approx(60 + 800, abs=0.01)
-    turns = iteration_seconds(config, SMALL, load, rates, Split("colocated", 2, 1, 1, 3))
-    assert turns.total - turns.evaluate == pytest.approx(200 + 4 + 60 + 80, abs=0.01)
-
-
-def test_checkpoints_take_their_share_of_the_time() -> None:
-    # 388 parameters of 2 + 4 + 4 bytes, at 1 GB/s; in 4,000 s there are two half hours.
-    each = 388 * 10 / 1e9
-    config = load_config(overrides=["policy.dtype=bfloat16", "training.checkpoint_steps=null"])
-    assert checkpoint_seconds(config, SMALL, 4000.0, 300, 8) == pytest.approx(2 * each)
-    assert checkpoint_seconds(config, SMALL, 1700.0, 300, 8) == 0
-    assert checkpoint_seconds(config, SMALL, 4000.0, 300, 16) == pytest.approx(each)  # on two nodes, each a half
-    often = load_config(overrides=["policy.dtype=bfloat16", "training.checkpoint_steps=50"])
-    assert checkpoint_seconds(often, SMALL, 4000.0, 300, 8) == pytest.approx(6 * each)
 
 
 def test_splits_give_every_role_a_device_and_share_the_batch_evenly() -> None:
