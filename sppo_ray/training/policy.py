@@ -32,7 +32,7 @@ from sppo_ray.training.logprobs import Scorer
 from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.reference_guard import check, measure
 from sppo_ray.training.schedule import scheduler
-from sppo_ray.training.zero_settings import zero_settings
+from sppo_ray.training.zero_settings import set_local_rank, zero_settings
 
 # DeepSpeed calls collectives by names that torch has renamed: a user can do nothing about it.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -50,6 +50,7 @@ class TrainablePolicy:
         self._config = config
         self._device = device
         self._loss = find_loss(config.training.loss)
+        set_local_rank(device)
         # Gloo does the same work; compiling this operator would take a minute of the first run on a machine.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         settings = zero_settings(config, device)

@@ -1,8 +1,9 @@
 """DeepSpeed's settings for ZeRO-3.
 
-In: the configuration and the worker's device. Out: what `deepspeed.initialize` takes.
+In: the configuration and the worker's device. Out: what `deepspeed.initialize` takes; the environment that it reads.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -23,6 +24,16 @@ def zero_settings(config: Config, device: torch.device) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,  # DeepSpeed's list lacks torch's RMSprop
         "steps_per_print": None,
     }
+
+
+def set_local_rank(device: torch.device) -> None:
+    """Have DeepSpeed use this GPU: it takes the one that LOCAL_RANK numbers.
+
+    Ray Train counts workers by their GPUs' numbers, but lists these numbers as text, "10" before "2": from eleven GPUs on, worker
+    2 would take another one's.
+    """
+    if device.type == "cuda":
+        os.environ["LOCAL_RANK"] = str(device.index or 0)
 
 
 def _offload(what: str) -> dict[str, Any]:
