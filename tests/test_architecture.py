@@ -29,7 +29,7 @@ HOMES = {
     "peft": {"sppo_ray/training/adapter.py"},
 }
 # Its whole purpose is to run other libraries' code beside the product's.
-BENCHES = ("jobs/benchmarks/", "jobs/bench.py", "jobs/gpu_bench.py")
+BENCHES = ("jobs/benchmarks/", "jobs/bench.py", "jobs/gpu/", "jobs/gpu_bench.py")
 
 MOST_LINES = 300
 

@@ -8,17 +8,16 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from actors.engines import start_generators
 from jobs.benchmarks import Ratio, at_least, start_ray
-from sppo_ray.config import Config, load_config
+from jobs.benchmarks._bare_engine import BareEngine
+from sppo_ray.config import load_config
 from sppo_ray.preparation import Preparation, prepare
-from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.records import Candidates, Prompt
 from sppo_ray.run_folder import Ledger
-from sppo_ray.sampling.environment import set_environment
 
 ROUNDS = 8
 
@@ -29,8 +28,10 @@ def run() -> list[Ratio]:
     config, prompts, candidates = preparation.config, preparation.prompts[1], preparation.config.generation.candidates
     rates: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        bare = Bare.options(num_cpus=config.generators.cpus).remote(
-            config, preparation.base, preparation.stop_token_ids
+        bare = (
+            ray.remote(BareEngine)
+            .options(num_cpus=config.generators.cpus)
+            .remote(config, preparation.base.uri, preparation.stop_token_ids)
         )
         pooled = Pooled(preparation, Ledger(Path(folder)))
         for turn in range(ROUNDS + 1):
@@ -91,52 +92,3 @@ class Pooled:
     def _busy_seconds(self) -> float:
         seconds: float = ray.get(self._member.__ray_call__.remote(lambda actor: actor._engine.busy_seconds))
         return seconds
-
-
-@ray.remote
-class Bare:
-    """The same engine with nothing around it: all prompts go in, it steps until it is empty."""
-
-    def __init__(self, config: Config, model: Snapshot, stop_token_ids: list[int]) -> None:
-        set_environment()
-        from vllm import EngineArgs, SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-        from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.llm_engine import LLMEngine
-
-        self._engine = LLMEngine.from_engine_args(
-            EngineArgs(
-                model=model.uri,
-                dtype=config.policy.dtype,
-                max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens,
-                enforce_eager=True,
-                seed=config.seed,
-                disable_log_stats=True,
-            ),
-            usage_context=UsageContext.LLM_CLASS,  # as vLLM's `LLM`, which the release uses
-        )
-        self._sampling = SamplingParams(
-            temperature=config.generation.temperature,
-            top_p=config.generation.top_p,
-            max_tokens=config.generation.max_new_tokens,
-            stop_token_ids=stop_token_ids,
-            logprobs=0,
-            flat_logprobs=True,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-
-    def sample(self, prompts: list[Prompt], count: int, passes: int) -> tuple[int, float]:
-        """Tokens sampled and the seconds they took: `passes` times `count` responses to each prompt.
-
-        Without the release's seed of every request: in vLLM 0.32 it makes no difference to the time.
-        """
-        tokens, started = 0, time.perf_counter()
-        sampling = self._sampling.clone()
-        sampling.n = count
-        for turn in range(passes):
-            for number, prompt in enumerate(prompts):
-                self._engine.add_request(f"{turn}-{number}", {"prompt_token_ids": prompt.token_ids}, sampling)
-            while self._engine.has_unfinished_requests():
-                outputs: list[Any] = self._engine.step()
-                tokens += sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
-        return tokens, time.perf_counter() - started

@@ -83,7 +83,7 @@ def _gone(driver: subprocess.Popen[bytes], victims: list[str], everything: set[p
     pids = json.loads(next(line for line in driver.stdout if line.startswith(b"{")))  # Ray tells of deaths there, too
     everything |= set(psutil.Process(driver.pid).children(recursive=True))
     engine = [p for p in psutil.Process(pids["generator"]).children(recursive=True) if p.name().startswith("VLLM")]
-    assert engine
+    assert engine, f"no engine below {pids}: {psutil.Process(pids['generator']).as_dict(['status'])} {everything}"
     started = time.monotonic()
     for victim in victims:
         os.kill(pids[victim], signal.SIGKILL)
