@@ -36,6 +36,7 @@ PARTS: dict[str, Callable[[Path, bool, torch.device], dict[str, Any]]] = {
     "rounding": rounding,
     "training": partial(training, attention="flex_attention"),
     "training_eager": partial(training, attention="eager"),
+    "training_compiled": partial(training, attention="flex_attention", compiled=True),
 }
 
 

@@ -18,7 +18,7 @@ STATES = 12  # bytes per parameter: weights, gradients, float32 weights and RMSp
 TOKENS, STEPS = 1024, 4  # of a response with its prompt; optimizer steps, of which the first is not counted
 
 
-def training(folder: Path, tiny: bool, device: torch.device, attention: str) -> dict[str, Any]:
+def training(folder: Path, tiny: bool, device: torch.device, attention: str, compiled: bool = False) -> dict[str, Any]:
     """8 pairs of 1,024 tokens a step, the optimizer on the device. Of Gemma-2-9B's 42 layers as many as fit."""
     from sppo_ray.training.policy import TrainablePolicy
 
@@ -34,12 +34,14 @@ def training(folder: Path, tiny: bool, device: torch.device, attention: str) -> 
     settings = ["training.workers=1", f"training.batch_size={each}", f"training.micro_batch_size={each}",
                 "training.reference_tolerance=1e9", "training.learning_rate=5e-7", "training.gradient_checkpointing=true",
                 f"training.micro_batch_tokens={8 * length}", f"policy.attention={attention}", "policy.dtype=bfloat16",
+                f"training.compile={str(compiled).lower()}",
                 f"training.gpus={int(device.type == 'cuda')}"]  # fmt: skip
     response = Response(list(range(3, length // 2 + 3)), [-12.0] * (length // 2), 0.9)
     pairs = [Pair(str(n), [2] * (length // 2), response, response) for n in range(each)]
     if not torch.distributed.is_initialized():  # DeepSpeed keeps the first group
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     policy = TrainablePolicy(load_config(overrides=settings), str(model), STEPS, device)
+    began = time.monotonic()
     first = policy.step(pairs)
     synchronize(device)
     started = time.monotonic()
@@ -52,6 +54,7 @@ def training(folder: Path, tiny: bool, device: torch.device, attention: str) -> 
         "parameters": parameters,
         "model": model.name,
         "first log-ratio": first.chosen_log_ratio,  # the same for all ways, but for rounding
+        "seconds of the first step": started - began,  # kernels are compiled in it
         "tokens/s": rate,
         "mfu (6N)": 6 * parameters * rate / PEAK,
         "share of the peak (8N, with recomputing)": 8 * parameters * rate / PEAK,

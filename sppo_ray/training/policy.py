@@ -15,7 +15,12 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_fp32_param, safe_get_local_fp32_param, safe_set_local_fp32_param
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_local_fp32_param,
+    safe_set_local_fp32_param,
+    set_z3_leaf_module,
+)
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
@@ -28,6 +33,7 @@ from sppo_ray.run_folder.adapters import base_of
 from sppo_ray.run_folder.masters import reading, write_part
 from sppo_ray.training.adapter import adapter_name, add_adapter
 from sppo_ray.training.batching import FILLER, Batch, Row, collate, micro_batches, rows
+from sppo_ray.training.compiled import compile_layers
 from sppo_ray.training.logprobs import Scorer
 from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.reference_guard import check, measure
@@ -69,6 +75,9 @@ class TrainablePolicy:
         self.adapter = (
             add_adapter(network, config, model) | {"base_model_name_or_path": base_of(model)} if adapted else None
         )
+        if config.training.compile:
+            for layer in compile_layers(network):
+                set_z3_leaf_module(layer, True)  # gathered as a whole: its compiled part has no hooks in it
         network.train()  # checkpointing needs it; the named models have no dropout
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = find_optimizer(config.training.optimizer).build(trained, config.training)

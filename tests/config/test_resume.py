@@ -21,7 +21,7 @@ def test_what_keeps_the_numbers_may_change():
         "min", "max", "cpus", "gpus", "labels", "blocks", "shrink_idle", "hang_seconds", "tries",
     )]  # fmt: skip
     training = [f"training.{key}" for key in (
-        "micro_batch_size", "micro_batch_tokens", "gradient_checkpointing", "offload", "reference", "reference_tolerance",
+        "micro_batch_size", "micro_batch_tokens", "gradient_checkpointing", "compile", "offload", "reference", "reference_tolerance",
         "checkpoint_minutes", "checkpoint_steps", "max_failures", "workers", "cpus", "gpus", "labels",
     )]  # fmt: skip
     judge = [f"{section}.{key}" for section in ("judge", "evaluation.judge") for key in (

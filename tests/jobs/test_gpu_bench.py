@@ -25,8 +25,11 @@ def test_it_measures_without_ray_and_vllm(tmp_path: Path) -> None:
     assert found["judge"]["ratio"] > 0 and found["training"]["tokens/s"] > 0
     assert found["rounding"]["float32 to a CPU, largest difference"] < 1e-4
     assert 0 < found["rounding"]["float16"]["mean difference"] < found["rounding"]["bfloat16"]["mean difference"]
-    # On a CPU both are eager attention.
+    # On a CPU all are eager attention.
     assert found["training"]["first log-ratio"] == found["training_eager"]["first log-ratio"]
+    assert found["training_compiled"]["first log-ratio"] == pytest.approx(
+        found["training"]["first log-ratio"], rel=0.05
+    )
 
 
 def test_it_samples_beside_bare_vllm(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ import json
 import math
 import os
 import signal
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,8 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
+    # Graphs and what they keep are what ZeRO could disturb; kernels would take a minute. The script for a GPU compiles them.
+    torch.compile = partial(torch.compile, backend="aot_eager")
     from sppo_ray.training.policy import TrainablePolicy
 
     own_share = PAIRS[:3] if rank == 0 else [*PAIRS[3:], FILLER]  # five pairs in a batch of six: uneven on purpose
@@ -130,8 +134,11 @@ def broken_steps(policy: Any, rank: int) -> dict[str, Any]:
 
 def held_bytes() -> int:
     """Of all tensors of this process that Python knows."""
-    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    storages = {}
+    for thing in gc.get_objects():
+        if isinstance(thing, torch.Tensor):
+            with suppress(RuntimeError):  # one of a compiler's graph has no memory
+                storages[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
     return sum(storages.values())
 
 
