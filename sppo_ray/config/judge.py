@@ -26,7 +26,7 @@ class JudgeSettings(Section):
     kind: str = "pairrm"
     """`pairrm`, `reward` (a sequence classifier with one label), `llm` (a chat model that is asked), `python` (a function), or `package.module:Class` of your own."""
     model: str
-    """pairrm, reward: the model's folder or hub name, or `playground`; llm: its name at the endpoint; python: `package.module:function`, or `playground`."""
+    """pairrm, reward: the model's folder or hub name, or `playground`; llm: its folder or hub name, or its name at the endpoint; python: `package.module:function`, or `playground`."""
     estimator: Estimator = "pairwise"
     """How comparisons become win rates: `pairwise` as in the paper, `pooled` as in the authors' release."""
     temperature: PositiveFloat = 1.0
@@ -40,7 +40,9 @@ class JudgeSettings(Section):
     batch_tokens: Annotated[Positive, FREE] = 32768
     """pairrm, reward: tokens per forward pass, padding included."""
     endpoint: Annotated[str | None, FREE] = None
-    """llm: URL of an OpenAI-compatible endpoint, such as `https://api.openai.com/v1`."""
+    """llm: URL of an OpenAI-compatible endpoint, such as `https://api.openai.com/v1`; null: the rankers hold the model, on vLLM."""
+    tensor_parallel: Annotated[Positive, FREE] = 1
+    """llm without an endpoint: GPUs that hold the model together, those of a ranker (`rankers.gpus`)."""
     api_key_env: Annotated[str | None, FREE] = None
     """llm: environment variable with the endpoint's key, set where the run is started and on every node with rankers; null for no key."""
     prompt: str | None = None

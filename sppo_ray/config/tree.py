@@ -222,6 +222,12 @@ class Config(Section):
             pool: PoolSettings = getattr(self, name)
             if pool.max < pool.min:
                 raise ValueError(f"{name}.max is {pool.max}, below {name}.min = {pool.min}: raise it")
+        for judge in self.judges:
+            if 1 < judge.tensor_parallel != self.rankers.gpus:
+                raise ValueError(
+                    f"judge.tensor_parallel is {judge.tensor_parallel} and rankers.gpus {self.rankers.gpus:g}: "
+                    f"set rankers.gpus={judge.tensor_parallel}"
+                )
         return self
 
     @model_validator(mode="after")

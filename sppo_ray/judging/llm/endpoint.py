@@ -9,7 +9,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import isnan, nan
-from threading import Lock
 from typing import Any
 
 import openai
@@ -43,7 +42,6 @@ class EndpointJudge(LLMJudge):
         )
         self._tops: tuple[int, ...] = TOP_TOKENS
         self._threads = ThreadPoolExecutor(settings.requests, thread_name_prefix="judge")
-        self._counting = Lock()
 
     def ask(self, questions: Sequence[str]) -> list[float]:
         self._count(questions=len(questions))
@@ -128,11 +126,6 @@ class EndpointJudge(LLMJudge):
         status = getattr(error, "status_code", 500)
         passing = isinstance(error, openai.APIConnectionError) or status in (408, 409, 429) or status >= 500
         return self._retries if passing else 0
-
-    def _count(self, **more: float) -> None:
-        with self._counting:
-            for name, value in more.items():
-                setattr(self.usage, name, getattr(self.usage, name) + value)
 
     def _words(self, error: Exception) -> str:
         words = one_line(error)

@@ -5,6 +5,7 @@ In: prompts and K responses to each, plain text. Out: c[i, j] = log odds that re
 
 from collections.abc import Sequence
 from itertools import product
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ class LLMJudge(WithoutDevice):
         self._settings = settings
         self._template = read_template(settings.prompt)
         self.usage = Usage()
+        self._counting = Lock()
 
     def ask(self, questions: Sequence[str]) -> Sequence[float]:
         """Log odds that response A is better, one per question; NaN for an answer that is no verdict."""
@@ -41,3 +43,8 @@ class LLMJudge(WithoutDevice):
         for place, words in asked.items():
             logits[place] = found[words]
         return both_orders(logits, wanted)
+
+    def _count(self, **more: float) -> None:
+        with self._counting:
+            for name, value in more.items():
+                setattr(self.usage, name, getattr(self.usage, name) + value)

@@ -6,10 +6,11 @@ In: the `judge` section of the configuration. Out: checks, a description, its de
 from typing import TYPE_CHECKING
 
 from sppo_ray.config import JudgeSettings
-from sppo_ray.errors import ConfigError
 from sppo_ray.judging.judge import Demand, Judge
 from sppo_ray.judging.llm.question import read_template
 from sppo_ray.judging.orders import ORDERS
+from sppo_ray.models import model_shape
+from sppo_ray.sampling import CACHE_BYTES
 
 if TYPE_CHECKING:
     from sppo_ray.judging.llm.endpoint import EndpointJudge
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 CHARACTERS = 4.5  # per token
 ANSWER_SECONDS = 1.0  # of an endpoint, assumed for the plan
 CHECK_RETRIES = 2
+SIZE = 2  # bytes per number: bfloat16
+STEP_TOKENS = 16384  # that vLLM reads in a step, at most
 
 
 class LLMKind:
@@ -24,24 +27,42 @@ class LLMKind:
         self._settings = settings
 
     def check(self) -> None:
-        self._endpoint(CHECK_RETRIES).check()
+        if self._settings.endpoint is not None:
+            self._endpoint(CHECK_RETRIES).check()
+            return
+        # Imported here, as below, so that naming a judge loads neither transformers nor the client library.
+        from sppo_ray.judging.llm.served import read_encoder
+
+        read_encoder(self._settings)
 
     def load(self, device: str) -> Judge:
-        return self._endpoint()
+        if self._settings.endpoint is not None:
+            return self._endpoint()
+        from sppo_ray.judging.llm.served import ServedJudge
+
+        return ServedJudge(self._settings, device)
 
     def description(self) -> str:
         return f"an LLM that is asked which of two responses is better, {ORDERS[self._settings.orders]}"
 
     def demand(self, prompt: int, response: int) -> Demand:
-        tokens = len(read_template(self._settings.prompt)) / CHARACTERS + prompt + 2 * response
-        rate, price = tokens * self._settings.requests / ANSWER_SECONDS, self._settings.price
+        """Without an endpoint each token of a question counts; those that the prefix cache spares are not known here."""
+        settings = self._settings
+        tokens = len(read_template(settings.prompt)) / CHARACTERS + prompt + 2 * response
+        if settings.endpoint is None:
+            shape, parallel = model_shape(settings.model, "judge.model"), settings.tensor_parallel
+            wide = 4 * shape.hidden + 3 * shape.intermediate / parallel
+            memory = {
+                "weights": SIZE * shape.parameters / parallel,
+                "activations": SIZE * STEP_TOKENS * wide,
+                "kv_cache": float(CACHE_BYTES),
+            }
+            return Demand(memory, tokens, operations=2 * shape.layers * shape.layer / parallel)
+        rate, price = tokens * settings.requests / ANSWER_SECONDS, settings.price
         usd = (tokens * price.input + price.output) / 1e6 if price else 0.0
         return Demand(memory={}, tokens=tokens, operations=0, rate=rate, usd=usd)
 
     def _endpoint(self, *retries: int) -> "EndpointJudge":
-        if self._settings.endpoint is None:
-            raise ConfigError("judge.kind=llm needs judge.endpoint, the URL of an OpenAI-compatible endpoint: set it")
-        # Imported here so that naming a judge does not load the client library.
         from sppo_ray.judging.llm.endpoint import EndpointJudge
 
         return EndpointJudge(self._settings, *retries)

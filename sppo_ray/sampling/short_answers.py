@@ -1,0 +1,102 @@
+"""Short greedy answers of a chat model on vLLM, with the most likely tokens at each position: for a judge that is asked.
+
+In: questions as token ids. Out: `ShortAnswer`s.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+from threading import Lock
+
+from sppo_ray.errors import EngineFailed, ModelError
+from sppo_ray.sampling.child import watch
+from sppo_ray.sampling.environment import set_environment
+
+CACHE_BYTES = 4 << 30  # of keys and values on a GPU: questions are read once and answered in a word
+LEAST_SHARE = 0.01  # of a GPU, which vLLM wants to find free; what it takes follows from the model and CACHE_BYTES
+
+
+@dataclass(frozen=True)
+class ShortAnswer:
+    """tokens: at each position the most likely ones with their raw log-probabilities.  written: how many tokens it has."""
+
+    text: str
+    tokens: list[list[tuple[str, float]]]
+    written: int
+
+
+class ShortAnswers:
+    """A vLLM engine for one call at a time: a call's questions share the batch, and the cache of what they begin with.
+
+    most: tokens of an answer.  top: most likely tokens at each of its positions.
+    Weights are bfloat16 on a GPU, float32 on a CPU. Raises `ModelError` for a model that vLLM cannot run.
+    """
+
+    def __init__(self, model: str, device: str, tensor_parallel: int, most: int, top: int) -> None:
+        set_environment()
+        self._on_gpu = device != "cpu"
+        from vllm import LLM, SamplingParams
+
+        from sppo_ray.sampling.worker import WorkerExtension
+
+        on_gpu = {
+            "kv_cache_memory_bytes": CACHE_BYTES,
+            "gpu_memory_utilization": LEAST_SHARE,
+            "enable_sleep_mode": True,
+        }
+        try:
+            self._engine = LLM(
+                model,
+                dtype="bfloat16" if self._on_gpu else "float32",
+                max_model_len=-1,  # the model's context, or what the cache holds
+                enable_prefix_caching=True,
+                enforce_eager=not self._on_gpu,
+                tensor_parallel_size=tensor_parallel,
+                # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
+                distributed_executor_backend="mp" if tensor_parallel > 1 else None,
+                worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",
+                **(on_gpu if self._on_gpu else {}),
+            )
+        except ValueError as error:  # no later try can help
+            raise ModelError(f"judge.model: vLLM cannot run {model}: {shorten(str(error), 300)}") from error
+        self._failures: list[EngineFailed] = []
+        watch(self._engine.llm_engine, self._failures.append)
+        self._engine.collective_rpc(WorkerExtension.end_with.__name__, args=(os.getpid(),))
+        self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
+        self._parameters = SamplingParams(temperature=0, max_tokens=most, logprobs=top)
+        self.longest: int = self._engine.model_config.max_model_len - most  # tokens of a question
+        self._one_call = Lock()
+
+    def answer(self, questions: Sequence[list[int]]) -> list[ShortAnswer]:
+        """Raises `EngineFailed` once the engine is beyond repair."""
+        with self._one_call:
+            if self._failures:
+                raise self._failures[0]
+            try:
+                asked = [{"prompt_token_ids": ids} for ids in questions]
+                outputs = self._engine.generate(asked, self._parameters, use_tqdm=False)  # type: ignore[arg-type]
+            except Exception as error:
+                self._failures.append(EngineFailed(f"{type(error).__name__}: {error}"))
+                raise self._failures[0] from error
+        return [
+            ShortAnswer(
+                output.outputs[0].text,
+                [
+                    [(token.decoded_token or "", token.logprob) for token in position.values()]
+                    for position in output.outputs[0].logprobs or []
+                ],
+                len(output.outputs[0].token_ids),
+            )
+            for output in outputs
+        ]
+
+    def sleep(self) -> None:
+        if self._on_gpu:  # vLLM has no sleep mode for a CPU
+            with self._one_call:
+                self._engine.sleep(level=1)
+
+    def wake(self) -> None:
+        if self._on_gpu:
+            with self._one_call:
+                self._engine.wake_up()
