@@ -1,8 +1,8 @@
-"""Evaluation of snapshots: win rates by the judge, best-of-n, outputs for AlpacaEval and their lengths.
+"""Evaluation of snapshots: win rates by the judge, best-of-n, AlpacaEval and Arena-Hard, lengths of outputs.
 
     sppo-ray evaluate win-rate A B --run-dir DIR           A and B: base, the number of an iteration, a model folder
     sppo-ray evaluate best-of MODEL --best-of 16 --run-dir DIR
-    sppo-ray evaluate alpaca FILE --model MODEL --output model_outputs.json --run-dir DIR [--best-of 16]
+    sppo-ray evaluate alpaca FILE --model MODEL --output model_outputs.json --run-dir DIR [--best-of 16] [--reference FILE]
     sppo-ray evaluate summarize FILE
 
 `python jobs/evaluate.py` is the same. The result is JSON on stdout, progress goes to stderr. Without --run-dir, --recipe
@@ -15,6 +15,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +53,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     best.add_argument("--best-of", metavar="N", type=positive, default=16)
     best.add_argument("--output", metavar="FILE", type=Path, help="write the best answers, in AlpacaEval's format")
 
-    outputs = add_command(commands, "alpaca", answer_instructions, "answer a file of instructions for AlpacaEval")
+    outputs = add_command(
+        commands, "alpaca", answer_instructions, "answer the instructions of AlpacaEval or Arena-Hard"
+    )
     outputs.add_argument("file", metavar="FILE", help="instructions: .json, .jsonl, .csv, .parquet, or a data set")
     outputs.add_argument("--model", required=True, metavar="MODEL", help=model)
     outputs.add_argument("--output", metavar="FILE", type=Path, default=Path("model_outputs.json"))
+    words = "another model's answers, to compare with: win rates by the (evaluation's) judge"
+    outputs.add_argument("--reference", metavar="FILE", type=Path, help=words)
     outputs.add_argument("--best-of", metavar="N", type=positive, default=1, help="by the judge (default: 1, no judge)")
     outputs.add_argument("--name", help="the model's name on the leaderboard (default: recipe and MODEL)")
-    outputs.add_argument("--column", help="of the instructions (default: instruction)")
+    outputs.add_argument("--column", help="of the instructions (default: instruction, prompt or turns)")
 
     summary = commands.add_parser("summarize", help="count and mean length in characters of a file of outputs")
     summary.add_argument("file", metavar="FILE", type=Path)
@@ -95,7 +100,7 @@ def summarize(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def win_rate(given: argparse.Namespace) -> dict[str, Any]:
-    from actors.service.answering import compare, sample
+    from actors.service.answering import sample
     from sppo_ray import evaluation
     from sppo_ray.preparation.evaluation import evaluated_model, held_out_prompts, stored_answers
 
@@ -110,20 +115,29 @@ def win_rate(given: argparse.Namespace) -> dict[str, Any]:
             for number, (name, rows) in enumerate(stored.items())
         }
         a, b = evaluation.align(answers[given.a], answers[given.b])
-        judge = setup.config.judges[-1]
-        comparisons = compare(setup.config, *evaluation.duels(a, b), folder, judge)
-    won = evaluation.wins(comparisons).reshape(-1, responses)
-    result: dict[str, Any] = {"a": given.a, "b": given.b, "judge": judge.model}
-    result |= {"prompts": len(a), "responses": responses}
-    per_prompt = won.mean(axis=1).tolist()
-    result |= evaluation.win_rate(per_prompt, seed=setup.config.seed)
-    longer = evaluation.more_characters(a, b)
-    result |= evaluation.length_controlled(per_prompt, longer, seed=setup.config.seed)
-    result |= {"ties": float((won == 0.5).mean())}
-    result |= {"mean_characters": {"a": evaluation.mean_characters(a), "b": evaluation.mean_characters(b)}}
+        judged = duels(setup, a, b, folder)
+    result: dict[str, Any] = {"a": given.a, "b": given.b, "prompts": len(a), "responses": responses, **judged}
     if setup.rule is not None:
         result["rule_win_rate"] = evaluation.rule_wins(setup.rule, a, b)
     return result
+
+
+def duels(setup: "EvaluationSetup", a: "list[Candidates]", b: "list[Candidates]", folder: Path) -> dict[str, Any]:
+    """What the judge of the evaluation says of a's answers and b's to the same prompts."""
+    from actors.service.answering import compare
+    from sppo_ray import evaluation
+
+    judge, seed = setup.config.judges[-1], setup.config.seed
+    comparisons = compare(setup.config, *evaluation.duels(a, b), folder, judge)
+    won = evaluation.wins(comparisons).reshape(len(a), -1)
+    per_prompt = won.mean(axis=1).tolist()
+    return {
+        "judge": judge.model,
+        **evaluation.win_rate(per_prompt, seed=seed),
+        **evaluation.length_controlled(per_prompt, evaluation.more_characters(a, b), seed=seed),
+        "ties": float((won == 0.5).mean()),
+        "mean_characters": {"a": evaluation.mean_characters(a), "b": evaluation.mean_characters(b)},
+    }
 
 
 def best_of(given: argparse.Namespace) -> dict[str, Any]:
@@ -161,6 +175,7 @@ def answer_instructions(given: argparse.Namespace) -> dict[str, Any]:
     from sppo_ray.records import Message
 
     instructions = alpaca.read_instructions(given.file, given.column)
+    reference = alpaca.read_reference(given.reference, instructions) if given.reference else None
     prompts = [SourcePrompt(str(n), (Message(role="user", content=i.text),)) for n, i in enumerate(instructions)]
     setup = scene_of(given)
     asked = evaluated_model(given.model, setup, prompts, cut=False)
@@ -173,7 +188,12 @@ def answer_instructions(given: argparse.Namespace) -> dict[str, Any]:
             chosen = best_of(compare(setup.config, *columns(rows), folder), setup.config.judge).tolist()
         texts = [row.responses[index] for row, index in zip(rows, chosen, strict=True)]
         files.write_json(given.output, alpaca.model_outputs(instructions, texts, name))
-    return {"output": str(given.output), **alpaca.summarize(given.output)}
+        result: dict[str, Any] = {"output": str(given.output), **alpaca.summarize(given.output)}
+        if reference is not None:
+            a, b = ([replace(row, responses=[t]) for row, t in zip(rows, of, strict=True)] for of in (texts, reference))
+            result["compared"] = {"a": name, "b": str(given.reference), **duels(setup, a, b, folder)}
+            result["boards"] = alpaca.BOARDS
+    return result
 
 
 def check_output(output: Path, instructions: list[alpaca.Instruction], name: str) -> None:

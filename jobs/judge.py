@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from jobs.command_line import add_configuration, command, configuration
 from sppo_ray.config import Config, JudgeSettings
 from sppo_ray.errors import ConfigError, PromptError
 from sppo_ray.evaluation import judge_report
-from sppo_ray.judging import answer, judge_kind
+from sppo_ray.judging import Judge, Metered, answer, judge_kind
 from sppo_ray.preference import select_pair, win_rates
 from sppo_ray.run_folder import files
 
@@ -58,9 +59,12 @@ def judge_file(source: str, output: Path, config: Config) -> dict[str, Any]:
     found: list[dict[str, Any]] = [{"prompt": prompt, "responses": responses} for prompt, responses in rows]
     groups, judges = [], []
     for name, settings in zip(["", "evaluation_"], config.judges, strict=False):
-        logits, truncated, seconds = score(settings, config, shown, list(places.values()))
+        judge = judge_kind(settings).load(device(config))
+        logits, truncated, seconds = score(judge, settings.model, config.block, shown, list(places.values()))
         groups.append(logits)
         judges.append(judge_report.describe(logits, np.concatenate(truncated), seconds, settings))
+        if isinstance(judge, Metered):
+            judges[-1] |= {"usage": asdict(judge.usage)}
         for group, own, cut in zip(places.values(), logits, truncated, strict=True):
             for place, comparisons, share in zip(group, own, cut, strict=True):
                 judged = about(comparisons, settings) | {"truncated": float(share)}
@@ -86,16 +90,15 @@ def about(comparisons: NDArray[np.float32], settings: JudgeSettings) -> dict[str
 
 
 def score(
-    settings: JudgeSettings, config: Config, rows: list[tuple[str, list[str]]], groups: list[list[int]]
+    judge: Judge, name: str, block: int, rows: list[tuple[str, list[str]]], groups: list[list[int]]
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]], float]:
-    """Comparisons and truncation of each group of rows, and the seconds that the judge took for them, loading left out."""
-    judge = judge_kind(settings).load(device(config))
+    """Comparisons and truncation of each group of rows, and the seconds that the judge took for them. name: for the bar."""
     comparisons, truncated, seconds = [], [], 0.0
-    with tqdm(total=len(rows), desc=settings.model, unit=" prompts") as bar:
+    with tqdm(total=len(rows), desc=name, unit=" prompts") as bar:
         for group in groups:
             parts = []
-            for start in range(0, len(group), config.block):
-                part = [rows[place] for place in group[start : start + config.block]]
+            for start in range(0, len(group), block):
+                part = [rows[place] for place in group[start : start + block]]
                 texts = [prompt for prompt, _ in part], [responses for _, responses in part]
                 began = time.perf_counter()
                 logits = judge.compare(*texts)

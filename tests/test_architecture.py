@@ -22,7 +22,11 @@ ROOMS = {
 
 # The one module, or folder of a wrapped model, that touches each library.
 HOMES = {
-    "vllm": {"sppo_ray/sampling/vllm_engine.py", "sppo_ray/sampling/adapter_slot.py", "sppo_ray/sampling/short_answers.py"},
+    "vllm": {
+        "sppo_ray/sampling/vllm_engine.py",
+        "sppo_ray/sampling/adapter_slot.py",
+        "sppo_ray/sampling/short_answers.py",
+    },
     "deepspeed": {"sppo_ray/training/policy.py"},
     "llm_blender": {"sppo_ray/judging/pairrm/model.py"},
     "numba": {"sppo_ray/judging/pairrm/bias.py"},

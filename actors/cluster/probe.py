@@ -15,9 +15,10 @@ from ray.train import RunConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from actors.cluster.placement import role_options, trainer_scaling
-from sppo_ray.config import Config
+from sppo_ray.config import Config, JudgeSettings
 from sppo_ray.judging import cut_pair, judge_kind, load_judge
-from sppo_ray.planning.rates import Rates
+from sppo_ray.planning.rates import Rates, marks
+from sppo_ray.planning.work import work
 from sppo_ray.preparation import Preparation
 from sppo_ray.records import Candidates, Pair, Prompt, Response, Snapshot
 
@@ -32,9 +33,11 @@ def measure(preparation: Preparation, storage: Path) -> Rates:
     sample = alone(_sample).options(**role_options(config, "generators"))
     found, generate = ray.get(sample.remote(config, preparation.base, preparation.stop_token_ids, blocks))
     judge = alone(_judge).options(**role_options(config, "rankers"))
-    judged = ray.get(judge.remote(config, found))
+    judges = [ray.get(judge.remote(config, settings, found)) for settings in config.judges]
     sequences = config.prompts_in_flight * config.generation.candidates
-    return Rates(generate, judged, _train(config, preparation.base, found, storage), sequences, "measured by a probe")
+    train = _train(config, preparation.base, found, storage)
+    mark = marks(config, work(config), judges)
+    return Rates(generate, judges[0], mark, train, sequences, "measured by a probe")
 
 
 def _sample(config: Config, base: Snapshot, stops: list[int], prompts: list[Prompt]) -> tuple[list[Candidates], float]:
@@ -48,18 +51,18 @@ def _sample(config: Config, base: Snapshot, stops: list[int], prompts: list[Prom
     return found, sum(len(ids) for row in found for ids in row.token_ids) / seconds
 
 
-def _judge(config: Config, found: list[Candidates]) -> float:
-    """Tokens per second that the judge reads, counted as the plan counts them: in the policy's tokens."""
-    judge = load_judge(config.judge, "cuda" if config.rankers.gpus else "cpu")
+def _judge(config: Config, settings: JudgeSettings, found: list[Candidates]) -> float:
+    """Tokens per second that a judge reads, counted as the plan counts them: in the policy's tokens."""
+    judge = load_judge(settings, "cuda" if config.rankers.gpus else "cpu")
     texts = [row.prompt for row in found], [row.responses for row in found]
     judge.compare(texts[0][:2], texts[1][:2])
     _, seconds = _timed(partial(judge.compare, *texts))
     each = config.generation.candidates
     prompts = sum(len(row.prompt_token_ids) for row in found)
     responses = sum(len(ids) for row in found for ids in row.token_ids)
-    if judge_kind(config.judge).demand(1, 1).each == "response":
+    if judge_kind(settings).demand(1, 1).each == "response":
         return (each * prompts + responses) / seconds
-    return (each - 1) * (each * prompts + 2 * responses) * config.judge.orders / 2 / seconds
+    return (each - 1) * (each * prompts + 2 * responses) * settings.orders / 2 / seconds
 
 
 def _train(config: Config, base: Snapshot, found: list[Candidates], storage: Path) -> float:
@@ -100,9 +103,9 @@ def _pair(row: Candidates, config: Config) -> Pair:
     return Pair(row.prompt_id, *cut_pair(row.prompt_token_ids, first, second, **lengths))
 
 
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     started = time.perf_counter()
-    result = work()
+    result = call()
     return result, time.perf_counter() - started
 
 

@@ -1,4 +1,4 @@
-"""AlpacaEval's files: instructions in, `model_outputs.json` out, and its length as the leaderboard counts it.
+"""AlpacaEval's and Arena-Hard's files: instructions and another model's answers in, `model_outputs.json` out, and lengths.
 
 In: a file of instructions, or of any model's outputs. Out: what `alpaca_eval --model_outputs` reads; count and mean length.
 Light on purpose: summarizing a file must not wait for Ray, Torch or `datasets`.
@@ -15,6 +15,14 @@ from sppo_ray.errors import PromptError
 
 NAMED = 3  # bad rows that a message spells out
 MODELS_OWN = ("output", "generator")  # in a file of instructions these are another model's
+IDS = ("uid", "question_id")  # Arena-Hard's, versions 2.0 and 0.1
+# What a win rate by one's own judge is not.
+BOARDS = (
+    "`judge` compares each pair in both orders, with wins 1 and ties 1/2. AlpacaEval 2 asks GPT-4-Turbo once, in random order, counts "
+    "its probability, and knows how hard each instruction is in its length-controlled rate. Arena-Hard asks GPT-4.1 or Gemini-2.5 "
+    "(GPT-4-Turbo in version 0.1) for a grade of five in both orders, of which the clear ones count three times, and controls "
+    "style as well as length."
+)
 
 
 @dataclass(frozen=True)
@@ -28,13 +36,13 @@ class Instruction:
 def read_instructions(source: str, column: str | None = None) -> list[Instruction]:
     """All instructions of a file or data set, in its order, duplicates included: AlpacaEval pairs outputs by them.
 
-    Without a column's name it is `instruction`, else `prompt`. What continues an instruction (`input`) becomes part of
+    Without a column's name it is `instruction`, `prompt`, or the one turn of `turns` (Arena-Hard 0.1). What continues an instruction (`input`) becomes part of
     it, as the annotator's template shows nothing else. Rows without a `dataset` are of one named after the file.
     """
     from sppo_ray.prompts import BadRow, columns_read, open_table, parse_row
 
     table = open_table(source)
-    found = [name for name in ([column] if column else ["instruction", "prompt"]) if name in table.columns]
+    found = [name for name in ([column] if column else ["instruction", "prompt", "turns"]) if name in table.columns]
     if not found:
         raise PromptError(
             f"{table.where} has no column {column or 'instruction'!r}; it has {', '.join(table.columns)}: "
@@ -44,6 +52,8 @@ def read_instructions(source: str, column: str | None = None) -> list[Instructio
     kept = [name for name in table.columns if name not in (*asked, *MODELS_OWN)]
     instructions, bad = [], {}
     for place, row in table.rows([*asked, *kept]):
+        if found[0] == "turns":
+            row["turns"] = _only_turn(row["turns"])
         try:
             messages = parse_row(row, found[0])
             if len(messages) > 1:
@@ -79,6 +89,53 @@ def _json_values(row: dict[str, Any]) -> dict[str, Any]:
         except ValueError as error:
             raise BadRow(f", column {name!r} cannot be written as JSON ({error})") from None
     return row
+
+
+def _only_turn(turns: Any) -> Any:
+    match turns:
+        case [{"content": text}]:
+            return text
+    return turns
+
+
+def read_reference(file: Path, asked: list[Instruction]) -> list[str]:
+    """Another model's answer to each instruction, from a file of AlpacaEval's or Arena-Hard's format.
+
+    They are matched by Arena-Hard's ids, or by the text of the instruction; several of one text in their order.
+    """
+    answers: dict[str, list[str]] = {}
+    for number, row in enumerate(_rows(file), 1):
+        text = _answer(row)
+        if text is None:
+            raise PromptError(
+                f'{file}: row {number} holds no answer: AlpacaEval\'s rows are {{"instruction": ..., "output": ...}}, '
+                'Arena-Hard\'s {"uid": ..., "messages": [...]}'
+            )
+        for key in _keys(row, row.get("instruction")):
+            answers.setdefault(key, []).append(text)
+    found = []
+    for one in asked:
+        known = next((answers[key] for key in _keys(one.row, one.text) if key in answers), None)
+        if known is None:
+            raise PromptError(f"{file} has no answer to {one.text[:80]!r}: give the answers to the same instructions")
+        found.append(known.pop(0) if len(known) > 1 else known[0])
+    return found
+
+
+def _keys(row: dict[str, Any], text: str | None) -> list[str]:
+    return [str(key) for key in (*map(row.get, IDS), text) if key is not None]
+
+
+def _answer(row: dict[str, Any]) -> str | None:
+    match row:
+        case (
+            {"output": str(text)}
+            | {"messages": [*_, {"content": {"answer": str(text)}}]}
+            | {"messages": [*_, {"role": "assistant", "content": str(text)}]}
+            | {"choices": [{"turns": [{"content": str(text)}, *_]}, *_]}
+        ):
+            return text
+    return None
 
 
 def model_outputs(instructions: list[Instruction], outputs: list[str], generator: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ In: shapes, configuration, a device. Out: `Rates`, from rooflines: a share of th
 memory bandwidth. The shares are assumptions; `sppo-ray plan --probe` measures instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sppo_ray.config import Config
@@ -36,10 +37,14 @@ ENGINE_START, TRAINER_START = 90.0, 60.0  # seconds, excluding reading weights; 
 
 @dataclass(frozen=True)
 class Rates:
-    """Of one engine. generate: response tokens per second. judge, train: tokens per second, without padding. source: in words."""
+    """Of one engine. generate: response tokens per second. judge, train: tokens per second, without padding. source: in words.
+
+    mark: held-out responses per second that all judges compare with those of two other policies.
+    """
 
     generate: float
     judge: float
+    mark: float
     train: float
     sequences: int  # in flight on a generator
     source: str
@@ -49,10 +54,19 @@ def table_rates(config: Config, device: Device, work: Work, workers: int) -> Rat
     """Rates from the table, at the workload's mean lengths."""
     policy = model_shape(config.policy.model, "policy.model")
     generate, sequences = _generate(config, policy, device, work.prompt, work.response)
-    judge = judge_kind(config.judge).demand(work.prompt, work.response)
-    judged = judge.rate or device.teraflops * 1e12 * JUDGE_SHARE / judge.operations
+    demands = [judge_kind(judge).demand(work.prompt, work.response) for judge in config.judges]
+    judges = [judge.rate or device.teraflops * 1e12 * JUDGE_SHARE / judge.operations for judge in demands]
     train = _train(config, policy, device, work, workers)
-    return Rates(generate, judged, train, sequences, f"table: {device.name}")
+    return Rates(generate, judges[0], marks(config, work, judges), train, sequences, f"table: {device.name}")
+
+
+def marks(config: Config, work: Work, rates: Sequence[float]) -> float:
+    """`Rates.mark`. rates: tokens per second of each judge of the run."""
+    seconds = 0.0
+    for judge, rate in zip(config.judges, rates, strict=True):
+        demand = judge_kind(judge).demand(work.prompt, work.response)
+        seconds += 2 * demand.tokens * (judge.orders if demand.each == "comparison" else 2) / rate
+    return 1 / seconds
 
 
 def _generate(config: Config, shape: Shape, device: Device, prompt: float, response: float) -> tuple[float, int]:

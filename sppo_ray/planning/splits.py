@@ -49,8 +49,11 @@ class Split:
     def settings(self, config: Config) -> list[str]:
         """This split as configuration overrides. Colocated roles that use GPUs take a share of one."""
         pools = [f"{name}.max={count}" for name, count in (("generators", self.generators), ("rankers", self.rankers))]
-        shares = SINGLE_SHARES if self.single and self.judge_gpus else SHARES
-        gpus = {name: shares[name] if self.colocated else 1 for name in shares if getattr(config, name).gpus}
+        if self.colocated:
+            shares = SINGLE_SHARES if self.single and self.judge_gpus else SHARES
+        else:
+            shares = {"generators": 1, "rankers": ranker_gpus(config), "training": 1}
+        gpus = {name: share for name, share in shares.items() if getattr(config, name).gpus}
         if not self.judge_gpus:
             gpus["rankers"] = 0
         each = [f"{name}.gpus={share}" for name, share in gpus.items() if getattr(config, name).gpus != share]
@@ -88,7 +91,7 @@ def iteration_seconds(config: Config, shape: Shape, work: Work, rates: Rates, sp
     # Engines that slept read all weights again, others only what was trained; a single device's wake once more to sample.
     advance = written + (read if split.colocated else written) + (read if split.single else 0.0)
     advance += master_seconds(config, shape, split)
-    evaluate = work.held_out_tokens / (rates.generate * split.generators)
+    evaluate = work.held_out_tokens / (rates.generate * split.generators) + work.held_out / (rates.mark * split.rankers)
     # Generators load each other anchor, and the current policy never again; a forward pass is a third of a training step.
     anchor = work.anchored_tokens / (FORWARD * rates.train * split.generators)
     anchor += len(config.training.other_anchors(config.iterations)) * written
@@ -133,12 +136,12 @@ def run_seconds(config: Config, shape: Shape, work: Work, seconds: Seconds) -> f
 def colocated(config: Config, devices: int) -> list[Split]:
     """Every division of the devices between generators and rankers; as many as can share a batch train.
 
-    None with tensor parallelism: a generator of several devices takes whole ones from Ray.
+    None with tensor parallelism: an engine of several devices takes whole ones from Ray.
     """
-    if config.generation.tensor_parallel > 1:
+    if config.generation.tensor_parallel > 1 or ranker_gpus(config) > 1:
         return []
     workers = max(n for n in worker_counts(config) if n <= devices)
-    if not uses_gpu(config):
+    if not ranker_gpus(config):
         return [Split("colocated", devices, 1, workers, devices, False)]
     if devices == 1:
         return [Split("colocated", 1, 1, 1, 1)]
@@ -147,18 +150,19 @@ def colocated(config: Config, devices: int) -> list[Split]:
 
 def disaggregated(config: Config, devices: int) -> list[Split]:
     """Every split that gives each role its own devices."""
-    parallel, judging = config.generation.tensor_parallel, uses_gpu(config)
+    parallel, each = config.generation.tensor_parallel, ranker_gpus(config)
     return [
-        Split("disaggregated", (devices - workers - judging * rankers) // parallel, rankers, workers, devices, judging)
+        Split("disaggregated", (devices - workers - each * rankers) // parallel, rankers, workers, devices, each > 0)
         for workers in worker_counts(config)
-        for rankers in range(1, devices - workers - parallel + 1 if judging else 2)
-        if devices - workers - judging * rankers >= parallel
+        for rankers in range(1, devices // each + 1 if each else 2)
+        if devices - workers - each * rankers >= parallel
     ]
 
 
-def uses_gpu(config: Config) -> bool:
-    """Whether any judge of the run needs a GPU."""
-    return any(judge_kind(judge).demand(1, 1).memory for judge in config.judges)
+def ranker_gpus(config: Config) -> int:
+    """GPUs of one ranker with devices of its own: 0 if no judge of the run needs any."""
+    held = [judge.tensor_parallel for judge in config.judges if judge_kind(judge).demand(1, 1).memory]
+    return max(held, default=0)
 
 
 def worker_counts(config: Config) -> list[int]:

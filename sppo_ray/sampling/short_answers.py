@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 from threading import Lock
+from typing import Any
 
 from sppo_ray.errors import EngineFailed, ModelError
 from sppo_ray.sampling.child import watch
@@ -40,7 +41,7 @@ class ShortAnswers:
 
         from sppo_ray.sampling.worker import WorkerExtension
 
-        on_gpu = {
+        on_gpu: dict[str, Any] = {
             "kv_cache_memory_bytes": CACHE_BYTES,
             "gpu_memory_utilization": LEAST_SHARE,
             "enable_sleep_mode": True,

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jobs import evaluate
-from sppo_ray.playground import Playground
+from sppo_ray.playground import Playground, rule_score
 
 INSTRUCTIONS = ["Say hello to Anna.", "What is the opposite of hot?", "Say hello to Anna."]
 
@@ -22,7 +23,8 @@ def test_alpaca_answers_every_instruction_in_order(
     )
     model = str(playground.policy)
     arguments = ["--model", model, "--output", str(output), "--best-of", "3", "--recipe", "playground"]
-    assert evaluate.main(["alpaca", str(file), *arguments]) == 0
+    rule = "evaluation.judge={kind: python, model: playground}"
+    assert evaluate.main(["alpaca", str(file), *arguments, "--reference", str(file), rule]) == 0
     rows = json.loads(output.read_text())
     assert [row["instruction"] for row in rows] == INSTRUCTIONS
     assert all(row["output"] and row["output"] != "theirs" for row in rows)
@@ -32,3 +34,11 @@ def test_alpaca_answers_every_instruction_in_order(
     assert printed["count"] == 3
     assert printed["mean_characters"] == sum(len(row["output"]) for row in rows) / 3
     assert not list((tmp_path / "runs").iterdir())  # the answers' folder is gone
+    # What the rule says of each answer and of "theirs", by hand.
+    won = [
+        np.sign(rule_score(row["instruction"], row["output"]) - rule_score(row["instruction"], "theirs"))
+        for row in rows
+    ]
+    assert printed["compared"]["win_rate"] == pytest.approx(np.mean(won) / 2 + 0.5)
+    assert printed["compared"]["mean_characters"] == {"a": printed["mean_characters"], "b": len("theirs")}
+    assert "Arena-Hard" in printed["boards"]

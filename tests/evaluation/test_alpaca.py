@@ -13,7 +13,7 @@ import pytest
 
 from jobs import evaluate
 from sppo_ray.errors import PromptError
-from sppo_ray.evaluation.alpaca import Instruction, model_outputs, read_instructions, summarize
+from sppo_ray.evaluation.alpaca import Instruction, model_outputs, read_instructions, read_reference, summarize
 
 EVAL_SET = [
     {"instruction": "Who?", "output": "theirs", "generator": "text_davinci_003", "dataset": "helpful_base"},
@@ -45,6 +45,47 @@ def test_the_eval_set_is_read_in_its_order_with_its_duplicates(tmp_path):
 def test_other_kinds_of_file_are_data_sets_of_their_own(tmp_path, name, content):
     found = read_instructions(str(write(tmp_path, name, content)))
     assert found == [Instruction("Who?", {"dataset": "mine"}), Instruction("Why?", {"dataset": "mine"})]
+
+
+def test_a_turn_alone_is_an_instruction(tmp_path):
+    """Arena-Hard 0.1."""
+    rows = [{"question_id": "q1", "cluster": "c", "turns": [{"content": "Who?"}]}]
+    found = read_instructions(str(write(tmp_path, "question.jsonl", "\n".join(map(json.dumps, rows)))))
+    assert found == [Instruction("Who?", {"question_id": "q1", "cluster": "c", "dataset": "question"})]
+
+
+ASKED = [Instruction("Who?", {"uid": "1"}), Instruction("Why?", {"uid": "2"}), Instruction("Who?", {"uid": "3"})]
+ARENA = [
+    {"uid": uid, "messages": [{"role": "user", "content": "-"}, {"role": "assistant", "content": content}]}
+    for uid, content in (("3", {"answer": "c"}), ("1", {"thought": "hm", "answer": "a"}), ("2", "b"))
+]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"instruction": text, "output": answer} for text, answer in (("Who?", "a"), ("Who?", "c"), ("Why?", "b"))],
+        ARENA,
+        [{"question_id": uid, "choices": [{"turns": [{"content": text}]}]} for uid, text in ("2b", "1a", "3c")],
+    ],
+)
+def test_answers_of_another_model_are_found_by_id_or_text(tmp_path, rows):
+    asked = ASKED
+    if "question_id" in rows[0]:
+        asked = [Instruction(one.text, {"question_id": one.row["uid"]}) for one in asked]
+    assert read_reference(write(tmp_path, "theirs.json", rows), asked) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        ([{"instruction": "Who?", "output": "a"}], "has no answer to 'Why\\?'"),
+        ([{"instruction": "Who?", "output": None}], "row 1 holds no answer: AlpacaEval's rows"),
+    ],
+)
+def test_an_answer_that_is_missing_is_named(tmp_path, rows, words):
+    with pytest.raises(PromptError, match=words):
+        read_reference(write(tmp_path, "theirs.json", rows), ASKED)
 
 
 @pytest.mark.parametrize(

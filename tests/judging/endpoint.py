@@ -35,12 +35,15 @@ class Ask(BaseModel):
     messages: list[dict[str, str]]
     logprobs: bool = False
     top_logprobs: int = 0
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
 
 
 class Endpoint:
     """judge: chances of the verdict's tokens, from prompt and responses.  fault: of the n-th request, from 0, and its question.
 
     most_tokens: `top_logprobs` above it are a bad request; None for an endpoint that leaves log-probabilities out.
+    renamed: `max_tokens` are a bad request.
     """
 
     def __init__(
@@ -48,8 +51,9 @@ class Endpoint:
         judge: Callable[[str, str, str], Chances],
         fault: Callable[[int, str], Fault] = lambda number, question: None,
         most_tokens: int | None = 20,
+        renamed: bool = False,
     ) -> None:
-        self._judge, self._fault, self._most = judge, fault, most_tokens
+        self._judge, self._fault, self._most, self._renamed = judge, fault, most_tokens, renamed
         self.asked: list[tuple[float, str, Ask]] = []  # seconds, authorization, request
 
     def app(self) -> FastAPI:
@@ -64,6 +68,9 @@ class Endpoint:
             fault = self._fault(len(self.asked) - 1, question)
             if self._most is not None and ask.top_logprobs > self._most:
                 fault = 400
+            if self._renamed and ask.max_tokens is not None:
+                words = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+                return JSONResponse({"error": {"message": words}}, 400)
             if isinstance(fault, int):
                 headers = {"Retry-After": "1"} if fault == 429 else None
                 key = request.headers["authorization"].removeprefix("Bearer ")

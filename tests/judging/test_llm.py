@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sppo_ray.config import JudgeSettings
-from sppo_ray.errors import ConfigError, JudgeUnavailable
+from sppo_ray.errors import ConfigError, JudgeUnavailable, ModelError
 from sppo_ray.judging import judge_kind
 from sppo_ray.judging.llm.endpoint import EndpointJudge
 from sppo_ray.judging.llm.question import question, read_template
@@ -131,6 +131,15 @@ def test_an_endpoint_that_gives_fewer_tokens_is_asked_for_those(most, tops, cert
     assert [logits[0, 0, 1], logits[0, 1, 0]] == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_model_that_wants_its_limit_under_the_new_name_gets_it():
+    stub = Endpoint(longer, most_tokens=5, renamed=True)
+    with serving(stub) as url:
+        logits = judge(url).compare(["p"], [["x", "yy"]])
+    limits = [(ask.max_tokens, ask.max_completion_tokens, ask.top_logprobs) for _, _, ask in stub.asked]
+    assert limits == [(8, None, 20), (None, 8, 20), (None, 8, 5), (None, 8, 5)]
+    assert logits[0, 1, 0] == pytest.approx(log(0.85 / 0.15), abs=1e-4)
+
+
 # Failures
 
 
@@ -232,7 +241,7 @@ def test_an_endpoint_that_cannot_judge_is_refused_by_the_check(fault, words):
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.delenv("JUDGE_KEY", raising=False)
-    with pytest.raises(ConfigError, match=r"judge.kind=llm needs judge.endpoint"):
+    with pytest.raises(ModelError, match=r"judge.model.*or set judge.endpoint"):
         check(None)
     with pytest.raises(ConfigError, match=r"judge.api_key_env=JUDGE_KEY: this variable is not set"):
         check("http://127.0.0.1:9/v1", api_key_env="JUDGE_KEY")

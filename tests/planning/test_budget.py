@@ -9,14 +9,11 @@ from actors.engines import pools
 from jobs import plan
 from sppo_ray.config import load_config
 from sppo_ray.errors import ClusterError, ConfigError
-from sppo_ray.judging.llm.question import read_template
 from sppo_ray.models import Shape
 from sppo_ray.planning import memory
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.memory import GIB, layer_activations, micro_batch, trainer_memory
-from sppo_ray.planning.rates import table_rates
 from sppo_ray.planning.splits import Split, colocated, disaggregated
-from sppo_ray.planning.work import work
 from sppo_ray.preparation import check_cluster
 from sppo_ray.training.logprobs import SLICE_ELEMENTS
 
@@ -48,42 +45,6 @@ def test_a_pairwise_loss_passes_two_rows_at_least() -> None:
 def test_adamw_keeps_two_numbers_per_weight() -> None:
     config = load_config(overrides=["policy.dtype=bfloat16", "training.gpus=0", "training.optimizer=adamw"])
     assert trainer_memory(config, SMALL, 2, GIB).parts["optimizer"] == 2 * 4 * 194  # of 388 parameters, on two workers
-
-
-def test_a_python_judge_takes_no_memory_of_a_gpu_and_almost_no_time() -> None:
-    config = load_config("gemma-2-9b-it", overrides=["judge.kind=python", "judge.model=math:fsum"])
-    memories = memory.role_memory(config, 80 * GIB, 8, colocated=False)
-    assert memories["rankers"].parts == {}
-    load = work(config)
-    assert load.judged_tokens == load.prompts * 5 * (190 + 400)
-    assert load.judged_tokens / table_rates(config, device(80), load, 8).judge < 1  # seconds
-
-
-def test_an_endpoint_takes_no_gpu_and_costs_by_the_token() -> None:
-    """The question: template and texts are read at 2 dollars per million, one is written at 10."""
-    price = "price: {input: 2, output: 10}, requests: 50"
-    settings = ["evaluation.held_out=100", f"judge={{kind: llm, model: m, endpoint: 'http://127.0.0.1:1', {price}}}"]
-    config = load_config("gemma-2-9b-it", overrides=["prompts.limit=1000", *settings])
-    load = work(config)
-    assert memory.role_memory(config, 80 * GIB, 8, colocated=False)["rankers"].parts == {}
-    read = len(read_template(None)) / 4.5 + 190 + 2 * 400
-    each = (2 * read + 10) / 1e6
-    assert load.judge_usd == pytest.approx(
-        (1000 * 20 + 100 * 2 * 2) * each
-    )  # K (K - 1); base and previous, both orders
-    assert load.judged_tokens / table_rates(config, device(80), load, 8).judge == pytest.approx(20_000 / 50, rel=1e-3)
-
-
-def test_rankers_hold_the_judge_of_the_evaluation_too() -> None:
-    overrides = ["evaluation.judge.model=llm-blender/PairRM", "evaluation.judge.batch_tokens=1000"]
-    parts = memory.role_memory(load_config("gemma-2-9b-it", overrides=overrides), 80 * GIB, 8, False)["rankers"].parts
-    assert parts["evaluation_weights"] == parts["weights"] and parts["evaluation_activations"] < parts["activations"]
-
-
-def test_one_order_of_each_pair_is_half_the_judging() -> None:
-    both, once = (work(load_config("gemma-2-9b-it", overrides=[f"judge.orders={orders}"])) for orders in (2, 1))
-    assert (both.comparisons, once.comparisons) == (20_000 * 20, 20_000 * 10)
-    assert once.judged_tokens == both.judged_tokens / 2
 
 
 def test_a_gpu_holds_the_whole_bucket_and_a_runtime() -> None:

@@ -17,7 +17,7 @@ def test_an_iteration_s_seconds_by_hand() -> None:
     assert (load.blocks, load.comparisons) == (10, 320 * 20)
     rates = Rates(
         generate=load.generated_tokens / 400, judge=load.judged_tokens / 40, train=load.trained_tokens / 80,
-        sequences=1, source="by hand",
+        mark=5.0, sequences=1, source="by hand",
     )  # fmt: skip
     apart = iteration_seconds(config, SMALL, load, rates, Split("disaggregated", 2, 1, 1, 4))
     assert (apart.generate, apart.judge, apart.train) == (200, 40, 80)
@@ -59,6 +59,6 @@ def test_float32_weights_between_iterations_take_their_share_of_the_time() -> No
     assert master_seconds(rounded, SMALL, apart) == 0
     large = replace(SMALL, vocabulary=10**9)
     load = work(load_config("gemma-2-9b-it"))
-    rates = Rates(generate=1e9, judge=1e9, train=1e9, sequences=1, source="by hand")
+    rates = Rates(generate=1e9, judge=1e9, train=1e9, mark=5.0, sequences=1, source="by hand")
     kept, lost = (iteration_seconds(one, large, load, rates, apart).advance for one in (config, rounded))
     assert kept - lost == pytest.approx(master_seconds(config, large, apart))

@@ -41,6 +41,7 @@ class EndpointJudge(LLMJudge):
             http_client=openai.DefaultHttpxClient(trust_env=proxies, timeout=seconds),
         )
         self._tops: tuple[int, ...] = TOP_TOKENS
+        self._renamed = False  # max_tokens, which OpenAI's newer models refuse and most other servers know alone
         self._threads = ThreadPoolExecutor(settings.requests, thread_name_prefix="judge")
 
     def ask(self, questions: Sequence[str]) -> list[float]:
@@ -85,17 +86,22 @@ class EndpointJudge(LLMJudge):
 
     def _request(self, words: str) -> Any:
         """The raw response, with as many of the most likely tokens as the endpoint gives."""
+        renamed = self._renamed
         for place, top in enumerate(self._tops):
             try:
                 response = self._client.chat.completions.with_raw_response.create(
                     model=self._settings.model,
                     messages=[{"role": "user", "content": words}],
                     temperature=0,
-                    max_tokens=MOST_TOKENS,
+                    max_tokens=openai.omit if renamed else MOST_TOKENS,
+                    max_completion_tokens=MOST_TOKENS if renamed else openai.omit,
                     logprobs=True if top else openai.omit,
                     top_logprobs=top or openai.omit,
                 )
-            except (openai.BadRequestError, openai.UnprocessableEntityError):
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if not renamed and "max_completion_tokens" in str(error):
+                    self._renamed = True
+                    return self._request(words)
                 if top == self._tops[-1]:
                     raise
             except openai.APIError as error:

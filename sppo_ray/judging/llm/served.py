@@ -77,5 +77,7 @@ def read_encoder(settings: JudgeSettings) -> chat_template.ChatEncoder:
     try:
         encoder.ids([{"role": "user", "content": question(read_template(settings.prompt), *EXAMPLE)}])
     except PromptError as error:
-        raise ModelError(f"{KEY}={settings.model}: its chat template refuses a question ({error}): correct it") from None
+        raise ModelError(
+            f"{KEY}={settings.model}: its chat template refuses a question ({error}): correct it"
+        ) from None
     return encoder
