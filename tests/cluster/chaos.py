@@ -1,12 +1,13 @@
 """Seeded runs with fake engines and the real trainer in which random processes are killed, each held against a quiet run.
 
-    python -m tests.cluster.chaos [--runs 50] [--seed 0] [--real 0] [--output chaos.json]
+    python -m tests.cluster.chaos [--runs 50] [--seed 0] [--real 0] [--endpoint] [--output chaos.json] [key.path=value ...]
 
 Every run ends by itself or by submitting its driver again; then every prompt is judged once, every pair trained once, what
 was judged, trained and evaluated follows from the samples in the run folder, and every snapshot has its digests. With an
 even seed the fakes repeat themselves, and pairs and training log are those of the quiet run; with an odd one they sample
 differently each time, so that a run which went on from samples that were lost would be seen. --real adds so many playground runs
 with PairRM and with vLLM's engine in a child process, its mode on GPUs, in which processes of several kinds are killed.
+--endpoint: the judge is an LLM behind an endpoint that fails in every way, and is down once in each run, which pauses it.
 """
 
 import argparse
@@ -19,25 +20,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
+import httpx
+import numpy as np
 import psutil
-import pytest
 
 from jobs import demo
-from sppo_ray.errors import DamagedFile
-from sppo_ray.evaluation import duels, wins
+from sppo_ray.errors import ConfigError
 from sppo_ray.fakes import FakeJudge
-from sppo_ray.judging import pair
-from sppo_ray.records import Anchored, Candidates, Judged
-from sppo_ray.run_folder import Ledger
-from sppo_ray.run_folder.snapshots import verify
+from sppo_ray.records import Judged
+from sppo_ray.run_folder import Ledger, read_usage
+from sppo_ray.web.address import find_address
 from tests import ROOT
+from tests.cluster.chaos_check import FAULTS, ITERATIONS, Outcome, check
+from tests.cluster.failing_endpoint import FailingEndpoint, failing_endpoint
 
-ITERATIONS = 2
 RUN_SECONDS = 600
 # Of a process, as `ps` shows it. The driver is known by its process id.
 TITLES = {
@@ -59,23 +60,6 @@ RAYS_OWN = {
     "ActorLocationTracker",
 }
 LEAVE_SECONDS = 15
-FAULTS = ("lost", "doubled", "torn", "different", "contradictions")
-
-
-@dataclass
-class Outcome:
-    """What one run came to. lost, doubled: prompts.  torn: blocks and snapshots that are not what was written.
-
-    different: pairs and steps that are not those of the quiet run.  contradictions: see the function of that name.
-    """
-
-    seconds: float
-    kills: list[str] = field(default_factory=list)
-    lost: int = 0
-    doubled: int = 0
-    torn: int = 0
-    different: int = 0
-    contradictions: int = 0
 
 
 class Head:
@@ -128,8 +112,13 @@ def submit(head: Head, command: list[str], log: Path) -> subprocess.Popen[bytes]
         )
 
 
-def run(head: Head, command: list[str], log: Path, kills: list[tuple[float, str]]) -> Outcome:
-    """Run a driver to its end, with kills (after that many seconds, of that kind); a kind that is not there yet is waited for."""
+def run(
+    head: Head, command: list[str], log: Path, kills: list[tuple[float, str]], endpoint: FailingEndpoint | None = None
+) -> Outcome:
+    """Run a driver to its end, with kills (after that many seconds, of that kind); a kind that is not there yet is waited for.
+
+    An endpoint that is killed is down until the run has paused.
+    """
     started, pending, done = time.monotonic(), list(kills), []
     driver = submit(head, command, log)
     chance = random.Random(str(kills))
@@ -143,70 +132,33 @@ def run(head: Head, command: list[str], log: Path, kills: list[tuple[float, str]
             raise AssertionError(f"no end after {RUN_SECONDS} s, see {log}")
         if pending and time.monotonic() - started >= pending[0][0]:
             kind = pending[0][1]
-            victims = [driver.pid] if kind == "driver" else head.victims(kind)
+            victims = [driver.pid] if kind == "driver" else head.victims(kind) if kind in TITLES else []
             if victims:
                 os.kill(chance.choice(victims), signal.SIGKILL)
+            elif kind == "endpoint" and endpoint:
+                endpoint.down = True
+            if victims or kind == "endpoint":
                 done.append(pending.pop(0)[1])
+        if endpoint and "endpoint" in done and go_on(Path(command[1]), endpoint):
+            done.append("a pause")
         time.sleep(0.1)
+    if endpoint:
+        endpoint.down = False
     return Outcome(time.monotonic() - started, done)
 
 
-def check(outcome: Outcome, root: Path, quiet: Path | None, judge: FakeJudge | None = None) -> Outcome:
-    """Count what a run lost, doubled, tore or did differently from the quiet one. judge: the one of the run, if it is a fake."""
-    ledger = Ledger(root)
-    for iteration in range(1, ITERATIONS + 1):
-        wanted = [prompt.prompt_id for prompt in ledger.prompts(iteration)]
-        try:
-            judged = list(ledger.rows(Judged, iteration))
-            candidates = list(ledger.rows(Candidates, iteration))
-            snapshot = ledger.snapshot(iteration)
-            assert snapshot is not None
-            verify(snapshot)
-        except DamagedFile:
-            outcome.torn += 1
-            continue
-        names = [row.prompt_id for row in judged]
-        outcome.lost += len(set(wanted) - set(names)) + abs(len(candidates) - len(wanted))
-        outcome.lost += abs(len(ledger.held_out(iteration)) - len(ledger.prompts(0)))
-        outcome.doubled += len(names) - len(set(names))
-        anchored = [row.prompt_id for row in ledger.rows(Anchored, iteration, "anchored-iter-0")]
-        outcome.lost += anchored != (wanted if iteration > 1 and ledger.config().training.anchors.base else [])
-        outcome.contradictions += contradictions(ledger, iteration, judge)
-        log = ledger.training_rows(iteration)
-        outcome.doubled += max(0, sum(row["pairs"] for row in log) - len(wanted))
-        if quiet is not None:
-            other = Ledger(quiet)
-            pairs = zip(judged, other.rows(Judged, iteration), strict=True)
-            outcome.different += sum(mine != theirs for mine, theirs in pairs)
-            anchored = (list(one.rows(Anchored, iteration, "anchored-iter-0")) for one in (ledger, other))
-            outcome.different += next(anchored) != next(anchored)
-            # Equal numbers in every step: the same pairs, each once, in the same order, from the same weights.
-            steps = zip(log, other.training_rows(iteration), strict=True)
-            outcome.different += sum(mine != theirs for mine, theirs in steps)
-    outcome.torn += len(list(root.rglob("*.tmp-*"))) + len(list(root.rglob("*.damaged")))
-    return outcome
-
-
-def contradictions(ledger: Ledger, iteration: int, judge: FakeJudge | None) -> int:
-    """What does not follow from the samples in the run folder: judgements, steps by their tokens, the evaluation.
-
-    A block that is sampled twice and used in both versions is one.
-    """
-    config, report = ledger.config(), ledger.report(iteration) or {}
-    rows = list(ledger.scored(iteration))
-    found = sum(judged.responses != candidates.responses for candidates, judged in rows)
-    pairs = [pair(candidates, judged, config) for candidates, judged in rows]
-    tokens = [2 * len(p.prompt_token_ids) + len(p.chosen.token_ids) + len(p.rejected.token_ids) for p in pairs]
-    size = config.training.batch_size
-    batches = [sum(tokens[start : start + size]) for start in range(0, len(tokens), size)]
-    found += batches != [row["tokens"] for row in ledger.training_rows(iteration)]
-    if judge is not None:
-        new, base = ledger.held_out(iteration), ledger.held_out(0)
-        rate = float(wins(judge.compare(*duels(new, base))).mean())
-        found += report["win_rate_vs_base"] != pytest.approx(rate)
-        lengths = [len(ids) for row in new for ids in row.token_ids]
-        found += report["mean_response_tokens"] != pytest.approx(sum(lengths) / len(lengths))
-    return found
+def go_on(root: Path, endpoint: FailingEndpoint) -> bool:
+    """Bring the endpoint back and resume the run, if it has paused for it."""
+    try:
+        address = find_address(str(root))
+        client = httpx.Client(base_url=address.url, headers={"Authorization": f"Bearer {address.token}"}, timeout=5)
+        if "does not answer" not in (client.get("/api/run").raise_for_status().json()["pause_reason"] or ""):
+            return False
+        endpoint.down = False
+        client.post("/api/resume").raise_for_status()
+    except (ConfigError, httpx.HTTPError):  # not yet there, or just killed
+        return False
+    return True
 
 
 def schedule(seed: int, seconds: float) -> list[tuple[float, str]]:
@@ -216,12 +168,31 @@ def schedule(seed: int, seconds: float) -> list[tuple[float, str]]:
 
 
 def fake_run(
-    head: Head, folder: Path, kills: list[tuple[float, str]], quiet: Path | None, varied: bool = False
+    head: Head,
+    folder: Path,
+    kills: list[tuple[float, str]],
+    quiet: Path | None,
+    varied: bool = False,
+    endpoint: FailingEndpoint | None = None,
+    overrides: Sequence[str] = (),
 ) -> Outcome:
     root = folder / "run"
-    command = ["tests.cluster.chaos_driver", str(root), str(ITERATIONS), *(["varied"] if varied else [])]
-    outcome = run(head, command, folder / "driver.log", kills)
-    return check(outcome, root, None if varied else quiet, FakeJudge())
+    if endpoint:
+        overrides = [*overrides, f"judge={json.dumps(endpoint.settings)}", "max_set_aside=0.2"]
+        endpoint.calm = not kills
+    command = ["tests.cluster.chaos_driver", str(root), str(ITERATIONS), *(["varied"] if varied else []), *overrides]
+    outcome = run(head, command, folder / "driver.log", kills, endpoint)
+    if not endpoint:
+        return check(outcome, root, None if varied else quiet, FakeJudge())
+    endpoint.calm = True
+    check(outcome, root, None if varied else quiet, endpoint.judge())
+    used = read_usage(root)["judge"]
+    print(f"{ {name: round(count) for name, count in used.items() if count} }", flush=True)
+    unknown = sum(
+        np.isnan(row.comparisons).sum() for t in range(1, ITERATIONS + 1) for row in Ledger(root).rows(Judged, t)
+    )
+    outcome.contradictions += used["unreadable"] + used["refused"] < unknown  # each is counted
+    return outcome
 
 
 def real_run(head: Head, folder: Path, seed: int) -> Outcome:
@@ -240,17 +211,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", type=int, default=0, help="runs with the real engines")
+    parser.add_argument("--endpoint", action="store_true", help="an LLM behind an endpoint that fails as judge")
     parser.add_argument("--output", type=Path, default=Path("chaos.json"))
+    parser.add_argument("overrides", metavar="key.path=value", nargs="*", help="of the runs' configuration")
     given = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="sppo-chaos-"))
     outcomes, real = [], []
-    with ray_head(folder) as head:
+    with ray_head(folder) as head, failing_endpoint() if given.endpoint else nullcontext() as endpoint:
+        one_run = partial(fake_run, head, endpoint=endpoint, overrides=given.overrides)
         quiet = _in(folder, "quiet")
-        alone = fake_run(head, quiet, [], None)
+        alone = one_run(quiet, [], None)
         print(f"quiet: {alone.seconds:.0f} s", flush=True)
         for number in range(given.runs):
             place, seed = _in(folder, f"run-{number}"), given.seed + number
-            outcome = fake_run(head, place, schedule(seed, alone.seconds), quiet / "run", varied=seed % 2 == 1)
+            kills = schedule(seed, alone.seconds)
+            if endpoint:
+                kills = sorted([*kills, (random.Random(seed).uniform(0, 0.7 * alone.seconds), "endpoint")])
+            outcome = one_run(place, kills, quiet / "run", varied=seed % 2 == 1)
             print(f"seed {seed}: {outcome}", flush=True)
             outcomes.append(outcome)
             shutil.rmtree(place)

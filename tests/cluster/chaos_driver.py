@@ -1,6 +1,6 @@
 """The driver of a chaos run: fake engines, the real coordinator, pools, pipeline and trainer.
 
-    python -m tests.cluster.chaos_driver RUN_DIR ITERATIONS [varied]
+    python -m tests.cluster.chaos_driver RUN_DIR ITERATIONS [varied] [key.path=value ...]
 
 varied: the generators sample differently each time, as real ones do.
 Submitted again after its own death, it goes on like `jobs/sppo.py`, whose `run` it calls.
@@ -18,6 +18,7 @@ from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.preparation import Preparation, store_prompts
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
+from tests.cluster.failing_endpoint import failing_judge
 
 PROMPTS = 46  # an iteration: 12 batches of 4 pairs, the last with 2
 HELD_OUT = 10
@@ -37,25 +38,24 @@ def prompts(iteration: int) -> list[Prompt]:
     return [Prompt(f"{iteration}-{n}", f"prompt {n} of {iteration}", [2, 5, 9 + n]) for n in range(count)]
 
 
-def main(root: Path, iterations: int, varied: bool) -> None:
+def main(root: Path, iterations: int, varied: bool, overrides: list[str]) -> None:
     base = Snapshot(0, str(playground.build(log=sppo.say).policy))
-    config = load_config(overrides=[*OVERRIDES, f"iterations={iterations}", f"policy.model={base.uri}"])
+    config = load_config(overrides=[*OVERRIDES, *overrides, f"iterations={iterations}", f"policy.model={base.uri}"])
     ledger = Ledger(root)
     with ledger.hold():
         ledger.claim(config, {})
         parts = [prompts(t) for t in range(iterations + 1)]
         store_prompts(ledger, parts)
         sppo.connect()
+        judge = partial(failing_judge, config.judge) if config.judge.endpoint else partial(FakeJudge, seconds=0.2)
         build = partial(FakeGenerator, base, seconds=0.5, varied=varied)
         pools = (
             Pool.remote("generator", partial(generator.start, config, build, ledger), config.generators),
-            Pool.remote(
-                "ranker", partial(ranker.start, config, partial(FakeJudge, seconds=0.2), ledger), config.rankers
-            ),
+            Pool.remote("ranker", partial(ranker.start, config, judge, ledger), config.rankers),
         )
         if ledger.finished_iterations() < iterations:
             sppo.run(Preparation(config, base, [], parts, None), ledger, pools)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), "varied" in sys.argv[3:])
+    main(Path(sys.argv[1]), int(sys.argv[2]), "varied" in sys.argv[3:], [one for one in sys.argv[3:] if "=" in one])

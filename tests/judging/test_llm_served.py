@@ -79,7 +79,7 @@ def test_control_tokens_in_a_response_stay_text(model: Path, served: ServedJudge
 @pytest.mark.parametrize(
     "settings, error, words",
     [
-        ({"model": "gpt-4.1-mini"}, ModelError, "correct judge.model.*; or set judge.endpoint, where"),
+        ({"model": "./none"}, ModelError, "no such folder: correct judge.model; or set judge.endpoint, where"),
         ({"api_key_env": "KEY"}, ConfigError, "judge.api_key_env belongs to an endpoint"),
         ({"price": {"input": 1, "output": 1}}, ConfigError, "judge.price belongs to an endpoint"),
         ({"tensor_parallel": 3}, ConfigError, "judge.tensor_parallel=3 does not divide the 2 attention heads"),
