@@ -25,7 +25,7 @@ def test_what_keeps_the_numbers_may_change():
         "checkpoint_minutes", "checkpoint_steps", "max_failures", "workers", "cpus", "gpus", "labels",
     )]  # fmt: skip
     judge = [f"{section}.{key}" for section in ("judge", "evaluation.judge") for key in (
-        "batch_tokens", "endpoint", "api_key_env", "requests", "price.input", "price.output", "budget",
+        "batch_tokens", "endpoint", "tensor_parallel", "api_key_env", "requests", "price.input", "price.output", "budget",
     )]  # fmt: skip
     assert set(pools + training + judge) < FREE
     assert FREE - set(pools + training + judge) == {
