@@ -189,9 +189,9 @@ def fake_run(
     used = read_usage(root)["judge"]
     print(f"{ {name: round(count) for name, count in used.items() if count} }", flush=True)
     unknown = sum(
-        np.isnan(row.comparisons).sum() for t in range(1, ITERATIONS + 1) for row in Ledger(root).rows(Judged, t)
+        int(np.isnan(row.comparisons).sum()) for t in range(1, ITERATIONS + 1) for row in Ledger(root).rows(Judged, t)
     )
-    outcome.contradictions += used["unreadable"] + used["refused"] < unknown  # each is counted
+    outcome.contradictions += int(used["unreadable"] + used["refused"] < unknown)  # each is counted
     return outcome
 
 
