@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobs import cli
+from tests.judging.endpoint import Endpoint, serving
 from tests.prompts.tables import write
 
 JUDGES = """
@@ -74,6 +75,17 @@ def test_two_judges_are_compared(folder: Path, capsys: pytest.CaptureFixture[str
     assert (report["agreement"]["pairs"], report["agreement"]["agreement"]) == (7, 0.0)
     row = json.loads((folder / "judged.jsonl").read_text().splitlines()[0])
     assert (row["chosen"], row["evaluation_chosen"]) == (1, 0)
+
+
+def test_what_an_endpoint_charges_is_in_the_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand: 6 + 2 + 6 questions of 100 tokens and an answer of 1, at 2 and 50 dollars per million."""
+    with serving(Endpoint(lambda *_: {"A": 0.9, "B": 0.1})) as url:
+        settings = [f"judge.endpoint={url}", "judge.price={input: 2, output: 50}"]
+        status, report = run(capsys, write(folder / "asked.jsonl", ROWS), *settings, kind="llm", model="m")
+    assert status == 0
+    used = {"questions": 14, "retries": 0, "unreadable": 0, "refused": 0, "input_tokens": 1400, "output_tokens": 14}
+    assert report["judges"][0]["usage"] == pytest.approx({**used, "usd": 14 * (200 + 50) / 1e6})
+    assert report["judges"][0]["position_bias"] == pytest.approx(2 * math.log(9), abs=1e-4)  # it always says A
 
 
 @pytest.mark.parametrize(
