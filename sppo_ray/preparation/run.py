@@ -18,6 +18,7 @@ from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, rea
 from sppo_ray.records import Prompt, Snapshot
 from sppo_ray.reporting.trackers import check_trackers
 from sppo_ray.run_folder import Ledger, files
+from sppo_ray.training.adapter import check_targets
 from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.schedule import few_steps
 
@@ -82,6 +83,7 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
         say(f"judge.kind={config.judge.kind} needs no GPU: rankers.gpus=0 leaves it to the other roles")
     model = read_model(config.policy)
     config = config.model_copy(update={"policy": model.settings})
+    check_targets(config)
     check_publishing(config.policy)
     needed = config.policy.max_prompt_length + config.generation.max_new_tokens
     if needed > model.context:

@@ -8,14 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from sppo_ray.config import Config, PolicySettings
-from sppo_ray.errors import ModelError, one_line
+from sppo_ray.errors import ConfigError, ModelError, one_line
 from sppo_ray.run_folder.adapters import PREFIX, adapter_settings, base_of, read_adapter
 from sppo_ray.run_folder.publishing import copy_base, torch_dtype
 
 NAME = "default"  # of the adapter, within the names of its parameters
+
+
+def check_targets(config: Config) -> None:
+    """Raise `ConfigError` for targets that are no linear layers of the policy's model, which is built without its weights."""
+    policy, targets = config.policy, config.training.adapter.targets
+    if not config.training.adapter.rank or targets == "all-linear":
+        return
+    model = policy.model if adapter_settings(policy.model) is None else base_of(policy.model)
+    known = AutoConfig.from_pretrained(model, trust_remote_code=policy.trust_remote_code)
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(known, trust_remote_code=policy.trust_remote_code)
+    linear = [name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in linear):
+            there = sorted({name.rpartition(".")[2] for name in linear})
+            raise ConfigError(
+                f"training.adapter.targets: {policy.model} has no linear layer {target!r}: choose from {', '.join(there)}"
+            )
 
 
 def add_adapter(network: Any, config: Config, model: str) -> dict[str, Any]:

@@ -94,3 +94,10 @@ def test_variables_of_the_template_and_thoughts_reach_a_run(playground: Playgrou
     texts = [AutoTokenizer.from_pretrained(model).decode(prompt.token_ids) for prompt in found.prompts[1]]
     assert all(text.endswith("<start_of_turn>model\n<think></think>") for text in texts)
     assert "</think>" in str(found.config.policy.thoughts)
+
+
+def test_targets_that_the_model_does_not_have_are_named_before_anything_starts(playground: Playground) -> None:
+    adapter = ["training.adapter.rank=4", "training.adapter.targets=[q_proj, self_attn.v_proj, wqkv]"]
+    words = "no linear layer 'wqkv': choose from down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+    with pytest.raises(ConfigError, match=words):
+        prepare(load_config(overrides=[f"policy.model={playground.policy}", *adapter]), say=lambda line: None)
