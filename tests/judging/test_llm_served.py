@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from vllm import envs
 
 from sppo_ray.config import JudgeSettings, load_config
 from sppo_ray.errors import ConfigError, ModelError
@@ -29,7 +30,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(model: Path) -> Iterator[ServedJudge]:
-    yield ServedJudge(JudgeSettings(kind="llm", model=str(model)), "cpu")
+    """Its engine in a child process, as on GPUs: one within this process would share vLLM's groups with those of other tests."""
+    envs.disable_envs_cache()  # which has the environment of the first engine of a process
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+        yield ServedJudge(JudgeSettings(kind="llm", model=str(model)), "cpu")
+    envs.disable_envs_cache()
 
 
 def by_transformers(folder: Path) -> Any:
