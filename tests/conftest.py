@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ def cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, include_dashboard=True, log_to_driver=False, logging_level="warning")
     yield
     ray.shutdown()
+
+
+@contextmanager
+def engines_as_children() -> Iterator[None]:
+    """vLLM's engines in child processes, as on GPUs. It keeps the environment that the first engine of a process started with."""
+    from vllm import envs
+
+    envs.disable_envs_cache()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+        yield
+    envs.disable_envs_cache()
 
 
 def free_port() -> int:

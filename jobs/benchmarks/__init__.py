@@ -1,4 +1,4 @@
-"""The parts of `jobs/bench.py`: one module a part, each with `run() -> list[Ratio]`, measured side by side in one process."""
+"""The parts of `jobs/bench.py`: one module per part, each with `run() -> list[Ratio]`, measured side by side in one process."""
 
 from dataclasses import dataclass, field
 from typing import Any

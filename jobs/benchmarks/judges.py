@@ -33,12 +33,10 @@ def run() -> list[Ratio]:
         print(f"judges: {TEXTS} is not here, nothing measured")
         return []
     torch.set_num_threads(1)  # as in a ranker's process, to which Ray gives less than one CPU
-    rows = [json.loads(line) for line in TEXTS.read_text("utf-8").splitlines()[:PROMPTS]]
-    prompts = [row["prompt"][: CHARACTERS[0]] for row in rows]
-    texts = prompts, [[text[: CHARACTERS[1]] for text in row["candidates"]] for row in rows]
+    texts = real_texts(PROMPTS)
     world = playground.build()
     with tempfile.TemporaryDirectory() as folder:
-        save_reward_model(world.policy, Path(folder))
+        save_llama(AutoModelForSequenceClassification, world.policy, Path(folder), num_labels=1, initializer_range=0.1)
         reward, pairrm = RewardModel(folder), PairRM(world.judge)
         plain = PlainReward(folder)
         ours, theirs, error = in_turn(lambda *part: 2 * reward.compare(*part), plain.compare, texts)
@@ -56,6 +54,13 @@ def run() -> list[Ratio]:
         at_least("judges: python, plain loop over pairs", called / scored, 5, seconds=[round(scored, 3), round(called, 3)], prompts=len(asked)),
         at_most("judges: python, largest difference of a score", off, 1e-5),
     ]  # fmt: skip
+
+
+def real_texts(count: int) -> Texts:
+    """The first prompts and their responses, cut to `CHARACTERS`."""
+    rows = [json.loads(line) for line in TEXTS.read_text("utf-8").splitlines()[:count]]
+    prompts = [row["prompt"][: CHARACTERS[0]] for row in rows]
+    return prompts, [[text[: CHARACTERS[1]] for text in row["candidates"]] for row in rows]
 
 
 def in_turn(one: Callable[..., Any], other: Callable[..., Any], texts: Texts) -> tuple[float, float, float]:
@@ -106,8 +111,8 @@ def over_pairs(scores: Callable[[str, list[str]], list[float]], prompts: list[st
     return found
 
 
-def save_reward_model(policy: Path, folder: Path) -> None:
-    """A Llama of the size of the playground's judge, with the policy's tokenizer."""
+def save_llama(kind: Any, policy: Path, folder: Path, **more: Any) -> None:
+    """A Llama of the size of the playground's judge, with the policy's tokenizer. kind: the auto class of its head."""
     tokenizer: Any = AutoTokenizer.from_pretrained(policy)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
@@ -117,11 +122,9 @@ def save_reward_model(policy: Path, folder: Path) -> None:
         intermediate_size=192,
         num_hidden_layers=3,
         num_attention_heads=2,
-        num_labels=1,
         pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.1,
     )
-    AutoModelForSequenceClassification.from_config(LlamaConfig(**shape)).save_pretrained(folder)
+    kind.from_config(LlamaConfig(**shape, **more)).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ In: a random Llama of the size of the playground's judge, an endpoint of this ma
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,11 +20,11 @@ from typing import Any
 
 import openai
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import AutoModelForCausalLM
 
 from jobs.benchmarks import Ratio, at_least
 from jobs.benchmarks.judge import TEXTS
-from jobs.benchmarks.judges import CHARACTERS, PART, Texts, in_turn
+from jobs.benchmarks.judges import PART, in_turn, real_texts, save_llama
 from sppo_ray import playground
 from sppo_ray.config import JudgeSettings
 from sppo_ray.judging.llm.endpoint import EndpointJudge
@@ -41,73 +41,46 @@ def run() -> list[Ratio]:
         print(f"llm_judge: {TEXTS} is not here, nothing measured")
         return []
     torch.set_num_threads(1)
-    rows = [json.loads(line) for line in TEXTS.read_text("utf-8").splitlines()[:PROMPTS]]
-    texts: Texts = (
-        [row["prompt"][: CHARACTERS[0]] for row in rows],
-        [[text[: CHARACTERS[1]] for text in row["candidates"]] for row in rows],
-    )
+    texts = real_texts(PROMPTS)
     with tempfile.TemporaryDirectory() as folder:
-        save_chat_model(playground.build().policy, Path(folder))
+        save_llama(AutoModelForCausalLM, playground.build().policy, Path(folder), max_position_embeddings=4096)
         served = ServedJudge(JudgeSettings(kind="llm", model=folder), "cpu")
-        ours, plain, _ = in_turn(partial(zeros, served.compare), partial(zeros, PlainServed(served).compare), texts)
+        ours, plain, _ = in_turn(served.compare, partial(one_by_one, lambda words: served.ask([words])), texts)
     with endpoint() as url:
         asked = EndpointJudge(JudgeSettings(kind="llm", model="m", endpoint=url))
-        theirs = openai.OpenAI(base_url=url, api_key="none")
-        many, one_by_one, _ = in_turn(
-            partial(zeros, asked.compare), partial(zeros, partial(plain_endpoint, theirs)), texts
-        )
-    how: dict[str, Any] = {"prompts": PROMPTS, "at a time": PART}
-    return [
-        at_least("llm: on vLLM, plain loop over pairs", plain / ours, 5, seconds=[round(ours, 2), round(plain, 2)], **how),
-        at_least("llm: endpoint, plain loop over pairs", one_by_one / many, 5, seconds=[round(many, 2), round(one_by_one, 2)], **how),
-    ]  # fmt: skip
-
-
-def zeros(compare: Any, *texts: Any) -> float:
-    """Time alone is measured here: what a random model says is no verdict."""
-    compare(*texts)
-    return 0.0
-
-
-class PlainServed:
-    """The same engine, asked one question at a time."""
-
-    def __init__(self, served: ServedJudge) -> None:
-        self._served = served
-
-    def compare(self, prompts: list[str], candidates: list[list[str]]) -> None:
-        for words in questions(prompts, candidates):
-            self._served.ask([words])
-
-
-def plain_endpoint(client: openai.OpenAI, prompts: list[str], candidates: list[list[str]]) -> None:
-    for words in questions(prompts, candidates):
-        client.chat.completions.create(
+        client = openai.OpenAI(base_url=url, api_key="none")
+        ask = partial(
+            client.chat.completions.create,
             model="m",
-            messages=[{"role": "user", "content": words}],
             temperature=0,
             max_tokens=MOST_TOKENS,
             logprobs=True,
             top_logprobs=20,
         )
+        many, single, _ = in_turn(
+            asked.compare, partial(one_by_one, lambda words: ask(messages=[{"role": "user", "content": words}])), texts
+        )
+    how: dict[str, Any] = {"prompts": PROMPTS, "at a time": PART}
+    return [
+        at_least("llm: on vLLM, plain loop over pairs", plain / ours, 5, seconds=[round(ours, 2), round(plain, 2)], **how),
+        at_least("llm: endpoint, plain loop over pairs", single / many, 5, seconds=[round(many, 2), round(single, 2)], **how),
+    ]  # fmt: skip
 
 
-def questions(prompts: list[str], candidates: list[list[str]]) -> Iterator[str]:
+def one_by_one(ask: Callable[[str], Any], prompts: list[str], candidates: list[list[str]]) -> float:
+    """Ask about every ordered pair. Time alone is measured: what a random model says is no verdict."""
     template = read_template(None)
     for prompt, texts in zip(prompts, candidates, strict=True):
-        for left, right in permutations(texts, 2):
-            yield question(template, prompt, left, right)
+        for pair in permutations(texts, 2):
+            ask(question(template, prompt, *pair))
+    return 0.0
 
 
 @contextmanager
 def endpoint() -> Iterator[str]:
     """Says A to every question."""
-    token = {
-        "token": "A",
-        "logprob": -0.1,
-        "bytes": None,
-        "top_logprobs": [{"token": "A", "logprob": -0.1, "bytes": None}],
-    }
+    token: dict[str, Any] = {"token": "A", "logprob": -0.1, "bytes": None}
+    token |= {"top_logprobs": [dict(token)]}
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "A"}, "logprobs": {"content": [token]}}  # fmt: skip
     answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
     body = json.dumps(answer).encode()
@@ -132,22 +105,6 @@ def endpoint() -> Iterator[str]:
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
-
-
-def save_chat_model(policy: Path, folder: Path) -> None:
-    """A Llama of the size of the playground's judge, with the policy's tokenizer."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(policy)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    shape: dict[str, Any] = dict(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        max_position_embeddings=4096,
-    )
-    AutoModelForCausalLM.from_config(LlamaConfig(**shape)).save_pretrained(folder)
 
 
 if __name__ == "__main__":

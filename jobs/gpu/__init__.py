@@ -1,4 +1,4 @@
-"""The parts of `jobs/gpu_bench.py`: one module a part, or two that share a model.
+"""The parts of `jobs/gpu_bench.py`: one module per part, or per two that share a model.
 
 In: a folder for files, whether shapes are small, the device. Out: numbers by their names, as JSON.
 """

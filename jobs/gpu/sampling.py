@@ -1,4 +1,4 @@
-"""Sampling five responses a prompt from Gemma-2-9B: this project's generator, and vLLM's engine by itself.
+"""Sampling five responses per prompt from Gemma-2-9B: this project's generator, and vLLM's engine by itself.
 
     python -m jobs.gpu.sampling FOLDER [--tiny]
 
@@ -20,11 +20,11 @@ from jobs.benchmarks._bare_engine import BareEngine
 from jobs.gpu.models import add_tokenizer, random_gemma
 from sppo_ray.config import Config, load_config
 from sppo_ray.planning.devices import device as planned_device
+from sppo_ray.planning.memory import GIB
 from sppo_ray.planning.rates import table_rates
 from sppo_ray.planning.work import PROMPT_TOKENS, work
 from sppo_ray.records import Prompt, Snapshot
 
-GIB = 2**30
 PROMPTS, RESPONSE_TOKENS = 400, 128  # so many that a pass of one response each fills an engine's batch, too
 
 

@@ -10,6 +10,7 @@ import torch
 from jobs.gpu import PEAK, synchronize
 from jobs.gpu.models import random_gemma
 from sppo_ray.config import load_config
+from sppo_ray.planning.memory import GIB
 from sppo_ray.planning.rates import TRAIN_SHARE
 from sppo_ray.records import Pair, Response
 
@@ -19,7 +20,7 @@ TOKENS, STEPS = 1024, 4  # of a response with its prompt; optimizer steps, of wh
 
 
 def training(folder: Path, tiny: bool, device: torch.device, attention: str, compiled: bool = False) -> dict[str, Any]:
-    """8 pairs of 1,024 tokens a step, the optimizer on the device. Of Gemma-2-9B's 42 layers as many as fit."""
+    """8 pairs of 1,024 tokens per step, the optimizer on the device. Of Gemma-2-9B's 42 layers as many as fit."""
     from sppo_ray.training.policy import TrainablePolicy
 
     layers = None
@@ -62,5 +63,5 @@ def training(folder: Path, tiny: bool, device: torch.device, attention: str, com
         "goal of mfu": 0.45,
         "public": "MFU 0.33 to 0.39, 5,762 to 6,667 tokens/s (torchtitan: Llama-3.1-8B, FSDP, bf16, 8 x H100); "
         "0.41, 12,473 tokens/s (NeMo Automodel: Llama-3-8B, LoRA, one H100)",
-        "peak GiB": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
+        "peak GiB": torch.cuda.max_memory_allocated() / GIB if device.type == "cuda" else None,
     }

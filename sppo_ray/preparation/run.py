@@ -13,6 +13,7 @@ from sppo_ray.errors import ClusterError, ConfigError, RunFolderError
 from sppo_ray.evaluation import Rule
 from sppo_ray.judging import judge_kind
 from sppo_ray.loss import check_loss
+from sppo_ray.planning.splits import ranker_gpus
 from sppo_ray.preparation.base_model import check_publishing, read_model
 from sppo_ray.prompts import SourcePrompt, chat_template, iteration_prompts, read_prompts
 from sppo_ray.records import Prompt, Snapshot
@@ -73,13 +74,11 @@ def prepare(config: Config, say: Callable[[str], None] = print) -> Preparation:
     """Resolve models and prompts, and check them. Raises a `UserError` for whatever the user has to correct."""
     check_trackers(config.trackers)
     config, rule = resolve(config, say)
-    judges = [judge_kind(judge) for judge in config.judges]
-    for judge in judges:
-        judge.check()
+    for judge in config.judges:
+        judge_kind(judge).check()
     check_loss(config.training.loss, config.training.eta)
     find_optimizer(config.training.optimizer)
-    lengths = config.policy.max_prompt_length, config.generation.max_new_tokens
-    if config.rankers.gpus and not any(judge.demand(*lengths).memory for judge in judges):
+    if config.rankers.gpus and not ranker_gpus(config):
         say(f"judge.kind={config.judge.kind} needs no GPU: rankers.gpus=0 leaves it to the other roles")
     model = read_model(config.policy)
     config = config.model_copy(update={"policy": model.settings})

@@ -3,7 +3,6 @@
 In: questions as token ids. Out: `ShortAnswer`s.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
@@ -11,7 +10,6 @@ from threading import Lock
 from typing import Any
 
 from sppo_ray.errors import EngineFailed, ModelError
-from sppo_ray.sampling.child import watch
 from sppo_ray.sampling.environment import set_environment
 
 CACHE_BYTES = 4 << 30  # of keys and values on a GPU: questions are read once and answered in a word
@@ -39,7 +37,7 @@ class ShortAnswers:
         self._on_gpu = device != "cpu"
         from vllm import LLM, SamplingParams
 
-        from sppo_ray.sampling.worker import WorkerExtension
+        from sppo_ray.sampling.actor_engine import actor_settings, own
 
         on_gpu: dict[str, Any] = {
             "kv_cache_memory_bytes": CACHE_BYTES,
@@ -53,18 +51,13 @@ class ShortAnswers:
                 max_model_len=-1,  # the model's context, or what the cache holds
                 enable_prefix_caching=True,
                 enforce_eager=not self._on_gpu,
-                tensor_parallel_size=tensor_parallel,
-                # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
-                distributed_executor_backend="mp" if tensor_parallel > 1 else None,
-                worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",
+                **actor_settings(tensor_parallel),
                 **(on_gpu if self._on_gpu else {}),
             )
         except ValueError as error:  # no later try can help
             raise ModelError(f"judge.model: vLLM cannot run {model}: {shorten(str(error), 300)}") from error
         self._failures: list[EngineFailed] = []
-        watch(self._engine.llm_engine, self._failures.append)
-        self._engine.collective_rpc(WorkerExtension.end_with.__name__, args=(os.getpid(),))
-        self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
+        own(self._engine.llm_engine, self._failures.append)
         self._parameters = SamplingParams(temperature=0, max_tokens=most, logprobs=top)
         self.longest: int = self._engine.model_config.max_model_len - most  # tokens of a question
         self._one_call = Lock()

@@ -1,10 +1,8 @@
 """Sampling: K responses to each prompt, with the raw log-probability of every sampled token; and answers to people.
 
 In: `Prompt`s or a `ChatRequest`. Out: `Candidates`, stamped with the snapshot they came from, or `TokenDelta`s as they are sampled.
-The one module that touches vLLM.
 """
 
-import os
 import queue
 import threading
 import time
@@ -16,7 +14,6 @@ from typing import Any
 from sppo_ray.config import Config
 from sppo_ray.errors import EngineFailed, ModelError, SnapshotMismatch
 from sppo_ray.records import Candidates, ChatRequest, Progress, Prompt, Snapshot, TokenDelta
-from sppo_ray.sampling.child import watch
 from sppo_ray.sampling.environment import set_environment
 from sppo_ray.sampling.requests import Chat, Request, Scoring
 
@@ -36,9 +33,9 @@ class VLLMGenerator:
 
         from sppo_ray.prompts.chat_template import hidden_tokens, load_tokenizer
         from sppo_ray.run_folder.adapters import adapter_rank, base_of
+        from sppo_ray.sampling.actor_engine import actor_settings, own
         from sppo_ray.sampling.adapter_slot import AdapterSlot, room_for
         from sppo_ray.sampling.loaded_weights import LoadedWeights
-        from sppo_ray.sampling.worker import WorkerExtension
 
         self._config = config
         self._tokenizer = load_tokenizer(base_of(snapshot.uri), config.policy.trust_remote_code)
@@ -52,16 +49,13 @@ class VLLMGenerator:
             dtype=config.policy.dtype,
             trust_remote_code=config.policy.trust_remote_code,
             max_model_len=config.policy.max_prompt_length + config.generation.max_new_tokens + scoring,
-            tensor_parallel_size=config.generation.tensor_parallel,
-            # Inside an actor vLLM would otherwise ask Ray for devices that the actor already holds.
-            distributed_executor_backend="mp" if config.generation.tensor_parallel > 1 else None,
             gpu_memory_utilization=config.generation.gpu_memory_utilization,
             max_num_seqs=config.generation.max_sequences,
             enforce_eager=not on_gpu,
             enable_sleep_mode=self._sleeps,
-            worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__name__}",
             scheduling_policy="priority",
             seed=config.seed,
+            **actor_settings(config.generation.tensor_parallel),
             **room_for(rank),
         )
         # So vLLM chooses its limits for throughput: 256 or 1024 sequences at once, by the device, instead of 128.
@@ -73,9 +67,7 @@ class VLLMGenerator:
             raise ModelError(f"policy.model: vLLM cannot run {snapshot.uri}: {why}") from error
         self._engine = LLMEngine.from_vllm_config(settings, usage, disable_log_stats=True)
         self._failure: EngineFailed | None = None
-        watch(self._engine, self._fail)
-        self._engine.collective_rpc(WorkerExtension.end_with.__name__, args=(os.getpid(),))
-        self._engine.collective_rpc(WorkerExtension.remove_rendezvous.__name__)
+        own(self._engine, self._fail)
         self._adapters = AdapterSlot(self._engine, snapshot, config.policy.dtype) if rank else None
         whole = Snapshot(0, base_of(snapshot.uri)) if rank else snapshot
         self._weights = LoadedWeights(self._engine.collective_rpc, whole, config.policy.dtype)

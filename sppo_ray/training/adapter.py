@@ -23,8 +23,7 @@ def check_targets(config: Config) -> None:
     policy, targets = config.policy, config.training.adapter.targets
     if not config.training.adapter.rank or targets == "all-linear":
         return
-    model = policy.model if adapter_settings(policy.model) is None else base_of(policy.model)
-    known = AutoConfig.from_pretrained(model, trust_remote_code=policy.trust_remote_code)
+    known = AutoConfig.from_pretrained(base_of(policy.model), trust_remote_code=policy.trust_remote_code)
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(known, trust_remote_code=policy.trust_remote_code)
     linear = [name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)]

@@ -29,12 +29,11 @@ import httpx
 import numpy as np
 import psutil
 
-from jobs import demo
+from jobs import cli, demo
 from sppo_ray.errors import ConfigError
 from sppo_ray.fakes import FakeJudge
 from sppo_ray.records import Judged
 from sppo_ray.run_folder import Ledger, read_usage
-from sppo_ray.web.address import find_address
 from tests import ROOT
 from tests.cluster.chaos_check import FAULTS, ITERATIONS, Outcome, check
 from tests.cluster.failing_endpoint import FailingEndpoint, failing_endpoint
@@ -150,12 +149,11 @@ def run(
 def go_on(root: Path, endpoint: FailingEndpoint) -> bool:
     """Bring the endpoint back and resume the run, if it has paused for it."""
     try:
-        address = find_address(str(root))
-        client = httpx.Client(base_url=address.url, headers={"Authorization": f"Bearer {address.token}"}, timeout=5)
-        if "does not answer" not in (client.get("/api/run").raise_for_status().json()["pause_reason"] or ""):
-            return False
-        endpoint.down = False
-        client.post("/api/resume").raise_for_status()
+        with cli.connect(argparse.Namespace(url=None, token=None, run=str(root))) as client:
+            if "does not answer" not in (client.get("/api/run", timeout=5).json()["pause_reason"] or ""):
+                return False
+            endpoint.down = False
+            client.post("/api/resume", timeout=5)
     except (ConfigError, httpx.HTTPError):  # not yet there, or just killed
         return False
     return True

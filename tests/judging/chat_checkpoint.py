@@ -16,7 +16,7 @@ TEMPLATE = (
 SPECIAL = ["<|user|>", "<|assistant|>", "<|end|>"]
 
 
-def build_chat_model(folder: Path, context: int = 2048) -> Path:
+def build_chat_model(folder: Path) -> Path:
     tokenizer = Tokenizer(
         models.BPE(vocab=dict(zip(sorted(pre_tokenizers.ByteLevel.alphabet()), range(256), strict=True)), merges=[])
     )
@@ -34,7 +34,7 @@ def build_chat_model(folder: Path, context: int = 2048) -> Path:
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=2,
-            max_position_embeddings=context,
+            max_position_embeddings=2048,
             initializer_range=0.1,
             bos_token_id=None,
             eos_token_id=fast.convert_tokens_to_ids("<|end|>"),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from vllm import envs
 
 from sppo_ray.config import JudgeSettings, load_config
 from sppo_ray.errors import ConfigError, ModelError
@@ -16,6 +15,7 @@ from sppo_ray.judging import judge_kind
 from sppo_ray.judging.llm.endpoint import EndpointJudge
 from sppo_ray.judging.llm.question import question, read_template
 from sppo_ray.judging.llm.served import ServedJudge
+from tests.conftest import engines_as_children
 from tests.judging.chat_checkpoint import build_chat_model
 from tests.judging.endpoint import Chances, Endpoint, serving
 
@@ -30,12 +30,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(model: Path) -> Iterator[ServedJudge]:
-    """Its engine in a child process, as on GPUs: one within this process would share vLLM's groups with those of other tests."""
-    envs.disable_envs_cache()  # which has the environment of the first engine of a process
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    """Its engine within this process would share vLLM's groups with those of other tests."""
+    with engines_as_children():
         yield ServedJudge(JudgeSettings(kind="llm", model=str(model)), "cpu")
-    envs.disable_envs_cache()
 
 
 def by_transformers(folder: Path) -> Any:

@@ -6,7 +6,6 @@ import pytest
 
 from sppo_ray.config import load_config
 from sppo_ray.judging.llm.question import read_template
-from sppo_ray.models import Shape
 from sppo_ray.planning import memory
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.memory import GIB
@@ -14,8 +13,7 @@ from sppo_ray.planning.rates import table_rates
 from sppo_ray.planning.splits import Split, colocated, disaggregated, iteration_seconds
 from sppo_ray.planning.work import work
 from tests.judging.chat_checkpoint import build_chat_model
-
-SMALL = Shape(layers=2, hidden=4, heads=2, kv_heads=1, head_dim=2, intermediate=8, vocabulary=10, context=64)
+from tests.planning.test_budget import SMALL
 
 
 def test_a_python_judge_takes_no_memory_of_a_gpu_and_almost_no_time() -> None:

@@ -9,7 +9,6 @@ import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
-from vllm import envs
 
 from sppo_ray.config import load_config
 from sppo_ray.errors import EngineFailed
@@ -18,6 +17,7 @@ from sppo_ray.prompts import chat_template
 from sppo_ray.records import ChatRequest, Prompt, Snapshot
 from sppo_ray.run_folder.publishing import publish
 from sppo_ray.sampling import VLLMGenerator, vllm_engine
+from tests.conftest import engines_as_children
 from tests.sampling.mismatch import mismatch, network_of
 
 SECONDS = 60.0
@@ -31,12 +31,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def _as_a_child(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """vLLM keeps the environment that the first engine of a process was started with."""
-    envs.disable_envs_cache()
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-    yield
-    envs.disable_envs_cache()
+def _as_a_child() -> Iterator[None]:
+    with engines_as_children():
+        yield
 
 
 @pytest.mark.usefixtures("_as_a_child")
