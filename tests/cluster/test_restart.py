@@ -1,6 +1,7 @@
 """Pausing, stopping and continuing change nothing: fake engines, the real trainer, the same policy as in an undisturbed run."""
 
 import os
+import shutil
 import signal
 import time
 from functools import partial
@@ -17,7 +18,7 @@ from sppo_ray.config import Config, PoolSettings, load_config
 from sppo_ray.errors import ReferenceMismatch, RunStopped
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.playground import Playground
-from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -68,11 +69,12 @@ def until_trained(coordinator: Any, pairs: int) -> None:
         time.sleep(0.02)
 
 
-def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
-    undisturbed: Ledger, playground: Playground, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def stopped(playground: Playground, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose engines and trainer take turns, paused and resumed, and stopped with a checkpoint of two workers."""
     colocated = CONFIG.model_copy(update={"placement": "colocated"})
-    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, colocated)
+    folder = tmp_path_factory.mktemp("runs") / "stopped"
+    ledger, coordinator, finished = start(folder, playground.policy, colocated)
     until_trained(coordinator, 20)
     ray.get(coordinator.pause.remote())
     time.sleep(1)  # the step in progress
@@ -87,11 +89,23 @@ def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
     with pytest.raises(RunStopped, match="the same command continues the run"):
         ray.get(finished)
     ray.kill(coordinator)
-    assert ledger.snapshot(1) is None and ledger.finished_iterations() == 0
+    assert ledger.snapshot(1) is None and ledger.finished_iterations() == 0 and ledger.checkpoints.exists()
+    return folder
 
-    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, colocated)
+
+def continued(stopped: Path, root: Path, playground: Playground, config: Config) -> Ledger:
+    shutil.copytree(stopped, root)
+    ledger, coordinator, finished = start(root, playground.policy, config)
     ray.get(finished)
     ray.kill(coordinator)
+    return ledger
+
+
+def test_paused_stopped_and_continued_is_as_if_undisturbed(
+    undisturbed: Ledger, stopped: Path, playground: Playground, tmp_path: Path
+) -> None:
+    colocated = CONFIG.model_copy(update={"placement": "colocated"})
+    ledger = continued(stopped, tmp_path / "run", playground, colocated)
     assert [row["pairs"] for row in ledger.training_rows(1)] == [4] * 30
     assert ledger.training_rows(1) == undisturbed.training_rows(1)
     mine, other = (load_file(run.iteration(1) / "policy" / "model.safetensors") for run in (ledger, undisturbed))
@@ -100,20 +114,10 @@ def test_paused_stopped_and_continued_in_turns_on_the_same_devices(
 
 
 def test_a_stopped_run_continues_with_another_number_of_workers(
-    undisturbed: Ledger, playground: Playground, tmp_path: Path
+    undisturbed: Ledger, stopped: Path, playground: Playground, tmp_path: Path
 ) -> None:
-    ledger, coordinator, finished = start(tmp_path / "run", playground.policy)
-    until_trained(coordinator, 48)  # after a checkpoint of two workers, at step 10
-    ray.get(coordinator.stop.remote())
-    with pytest.raises(RunStopped):
-        ray.get(finished)
-    ray.kill(coordinator)
-    assert ledger.checkpoints.exists()
-
     alone = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"workers": 1})})
-    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, alone)
-    ray.get(finished)
-    ray.kill(coordinator)
+    ledger = continued(stopped, tmp_path / "run", playground, alone)
     mine, other = ledger.training_rows(1), undisturbed.training_rows(1)
     assert [row["pairs"] for row in mine] == [row["pairs"] for row in other]
     # The weights of the first two steps are the same; then RMSprop makes a step of whatever rounding a small gradient has.
@@ -138,9 +142,13 @@ def test_a_paused_run_stays_paused_when_its_coordinator_dies(playground: Playgro
     time.sleep(3)
     assert sampled() == before < 10 and ray.get(coordinator.status.remote()).paused
     ray.get(coordinator.resume.remote())
-    ray.get(finished)
-    ray.kill(coordinator)
+    while len(ledger.blocks(Judged, 1)) < 10:
+        time.sleep(0.1)
     assert sum(len(ledger.judged(1, block)) for block in range(10)) == 120
+    ray.get(coordinator.stop.remote())
+    with pytest.raises(RunStopped):
+        ray.get(finished)
+    ray.kill(coordinator)
 
 
 def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path: Path) -> None:
