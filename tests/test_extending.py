@@ -61,20 +61,21 @@ def test_a_section_of_the_page_runs(section: str, tmp_path: Path) -> None:
     run(tmp_path, "\n".join(code))
 
 
-@pytest.mark.parametrize("section", SECTIONS[:3])
 @pytest.mark.usefixtures("playground")
-def test_the_commands_of_a_section_pass_the_checks_before_a_run(section: str, tmp_path: Path) -> None:
-    write_files(section, tmp_path)
+def test_the_commands_of_the_page_pass_the_checks_before_a_run(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("please thanks")
-    for command in blocks(section, "shell"):
-        start, *overrides = command.replace("/data/words.txt", str(tmp_path / "words.txt")).split(" ")[1:]
-        assert start == "run"
-        given = [word.strip() for word in overrides]
-        run(
-            tmp_path,
-            "from sppo_ray.config import load_config; from sppo_ray.preparation import prepare\n"
-            f"prepare(load_config(overrides={given}))",
-        )
+    commands = []
+    for section in SECTIONS[:3]:
+        write_files(section, tmp_path)
+        for command in blocks(section, "shell"):
+            start, *overrides = command.replace("/data/words.txt", str(tmp_path / "words.txt")).split(" ")[1:]
+            assert start == "run"
+            commands.append([word.strip() for word in overrides])
+    run(
+        tmp_path,
+        "from sppo_ray.config import load_config; from sppo_ray.preparation import prepare\n"
+        f"for overrides in {commands}: prepare(load_config(overrides=overrides))",
+    )
 
 
 def test_judges_from_outside_judge_in_the_pool_of_a_run(tmp_path: Path) -> None:

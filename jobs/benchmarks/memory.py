@@ -2,7 +2,7 @@
 
 Measured: the growth of a worker's resident memory, from before its policy is built to the peak of its second and third
 optimizer steps (Linux counts the peak itself). The allocator is told to give large blocks back at once, so that the
-growth is that of live tensors, and libraries are loaded and used before the baseline.
+growth is that of live tensors, and a small model is trained by the same code before the baseline, so that it has the libraries.
 """
 
 import os
@@ -46,6 +46,12 @@ def shape(layers: int, hidden: int, intermediate: int, vocabulary: int) -> dict[
     return {**heads, **sizes, "vocab_size": vocabulary}
 
 
+SMALL = {
+    "num_hidden_layers": 1,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "vocab_size": 512,
+}  # of the same architecture
 CHECKPOINTED = "training.gradient_checkpointing=true"
 ADAPTER = "training.adapter.rank=16"
 CASES = [
@@ -58,6 +64,12 @@ CASES = [
         [CHECKPOINTED, "training.offload=optimizer"],
     ),
     Case("gemma2, 76 M, adapter", "gemma2", shape(12, 512, 2048, 48000), [CHECKPOINTED, ADAPTER]),
+    Case(
+        "llama, 101 M, adapter",
+        "llama",
+        shape(16, 640, 2048, 16000),
+        [CHECKPOINTED, "policy.attention=sdpa", ADAPTER],
+    ),
     Case("llama, 101 M, adapter, all kept", "llama", shape(16, 640, 2048, 16000), ["policy.attention=sdpa", ADAPTER]),
     Case("mistral, 67 M, float32, all kept", "mistral", shape(8, 640, 2560, 16000), ["policy.dtype=float32"], 256),
 ]
@@ -92,17 +104,18 @@ def compare(case: Case, workers: int) -> tuple[Memory, float]:
     os.environ.update(GIVE_BACK, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_port()), WORLD_SIZE=str(workers))
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "model")
-        mp.spawn(_save, (case, model))
+        _save(case.kind, case.shape, model)
+        _save(case.kind, case.shape | SMALL, f"{model}-small")
         predicted = trainer_memory(config, model_shape(model, "policy.model"), workers, float("inf"))
         mp.spawn(_worker, (config, model, folder), nprocs=workers)
         return predicted, max(int(file.read_text()) for file in Path(folder).glob("peak-*"))
 
 
-def _save(_: int, case: Case, model: str) -> None:
+def _save(kind: str, shape: dict[str, Any], model: str) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    settings = AutoConfig.for_model(case.kind, **case.shape, tie_word_embeddings=case.kind == "gemma2")
+    settings = AutoConfig.for_model(kind, **shape, tie_word_embeddings=kind == "gemma2")
     AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16).save_pretrained(model)
 
 
@@ -115,22 +128,18 @@ def _worker(rank: int, config: Config, model: str, folder: str) -> None:
 
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
-    _warm_up(torch)
+    pairs = [_pair(number, config) for number in range(config.training.batch_size // config.training.workers)]
+    small = TrainablePolicy(config, f"{model}-small", steps=3, device=torch.device("cpu"))
+    small.step(pairs)
+    small.close()
     before = _status("VmRSS")
     policy = TrainablePolicy(config, model, steps=3, device=torch.device("cpu"))
-    pairs = [_pair(number, config) for number in range(config.training.batch_size // config.training.workers)]
     policy.step(pairs)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     policy.step(pairs)
     policy.step(pairs)
     Path(folder, f"peak-{rank}").write_text(str(_status("VmHWM") - before))
     torch.distributed.destroy_process_group()
-
-
-def _warm_up(torch: Any) -> None:
-    for dtype in (torch.float32, torch.bfloat16):
-        layer = torch.nn.Linear(256, 256, dtype=dtype)
-        layer(torch.ones(64, 256, dtype=dtype)).logsumexp(-1).sum().backward()
 
 
 def _status(key: str) -> int:

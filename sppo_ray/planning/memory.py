@@ -149,12 +149,14 @@ def own_step(size: int, elements: float, largest: float) -> float:
 
 
 def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int) -> dict[str, float]:
-    """Transient bytes of forward and backward at the larger of two peaks: the loss, or one layer's backward pass."""
+    """Transient bytes of forward and backward at the largest of three peaks: a fetch, the loss, one layer's backward pass."""
     size, tokens = number_bytes(config), rows * length
-    gathered = 0.0
+    gathered = fetching = 0.0
     if workers > 1 or config.training.offload == "all":
         live = max(MAX_LIVE, shape.embedding + shape.layer) + PREFETCH
         gathered = size * min(shape.parameters, live)
+        if workers > 1 and not config.training.gpus:
+            fetching = size * min(shape.parameters, 2 * PREFETCH)  # gloo copies what is on its way
     kept, backward = layer_activations(config, shape, length)
     kept, backward = kept * tokens, backward * tokens
     if config.training.gradient_checkpointing:
@@ -172,6 +174,7 @@ def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int)
         "activations": activations,
         "logits": logits,
         "gradient_reduction": max(0.0, reducing - activations - logits),
+        "fetching": max(0.0, fetching - max(activations + logits, reducing)),
     }
 
 

@@ -55,7 +55,7 @@ def fake_cluster(gcs: str) -> dict[str, Any]:
     }
     # The launcher fills in what is not there; without it the autoscaler expects every list.
     lists: dict[str, Any] = {name: [] for name in LISTS}
-    return config | lists | {"file_mounts": {}, "upscaling_speed": 100, "idle_timeout_minutes": 0.3}
+    return config | lists | {"file_mounts": {}, "upscaling_speed": 100, "idle_timeout_minutes": 0.15}
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ CONFIG = load_config(
     ]
 )
 
+ALONE = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"workers": 1})})
+
 
 def start(root: Path, model: Path, config: Config = CONFIG, seconds: float = 0.0) -> tuple[Ledger, Any, Any]:
     """A run with fake engines; gives its coordinator and the reference that ends with the run."""
@@ -116,8 +118,7 @@ def test_paused_stopped_and_continued_is_as_if_undisturbed(
 def test_a_stopped_run_continues_with_another_number_of_workers(
     undisturbed: Ledger, stopped: Path, playground: Playground, tmp_path: Path
 ) -> None:
-    alone = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"workers": 1})})
-    ledger = continued(stopped, tmp_path / "run", playground, alone)
+    ledger = continued(stopped, tmp_path / "run", playground, ALONE)
     mine, other = ledger.training_rows(1), undisturbed.training_rows(1)
     assert [row["pairs"] for row in mine] == [row["pairs"] for row in other]
     # The weights of the first two steps are the same; then RMSprop makes a step of whatever rounding a small gradient has.
@@ -126,7 +127,7 @@ def test_a_stopped_run_continues_with_another_number_of_workers(
 
 
 def test_a_paused_run_stays_paused_when_its_coordinator_dies(playground: Playground, tmp_path: Path) -> None:
-    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, seconds=1.0)
+    ledger, coordinator, finished = start(tmp_path / "run", playground.policy, ALONE, seconds=1.0)
 
     def sampled() -> int:
         return len(ledger.blocks(Candidates, 1))
@@ -152,7 +153,7 @@ def test_a_paused_run_stays_paused_when_its_coordinator_dies(playground: Playgro
 
 
 def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path: Path) -> None:
-    strict = CONFIG.training.model_copy(update={"reference": "sampled", "reference_tolerance": 1e-2})
+    strict = ALONE.training.model_copy(update={"reference": "sampled", "reference_tolerance": 1e-2})
     ledger, coordinator, finished = start(
         tmp_path / "run", playground.policy, CONFIG.model_copy(update={"training": strict})
     )
