@@ -63,17 +63,19 @@ def real_texts(count: int) -> Texts:
     return prompts, [[text[: CHARACTERS[1]] for text in row["candidates"]] for row in rows]
 
 
-def in_turn(one: Callable[..., Any], other: Callable[..., Any], texts: Texts) -> tuple[float, float, float]:
-    """Seconds of both for the same texts, and their largest difference."""
+def in_turn(
+    one: Callable[..., Any], other: Callable[..., Any], texts: Texts, part: int = PART
+) -> tuple[float, float, float]:
+    """Seconds of both for the same texts, `part` prompts at a time, and their largest difference."""
     seconds, error = [0.0, 0.0], 0.0
     for judge in (one, other):
         judge(texts[0][:1], texts[1][:1])
-    for start in range(0, len(texts[0]), PART):
-        part = tuple(column[start : start + PART] for column in texts)
+    for start in range(0, len(texts[0]), part):
+        some = tuple(column[start : start + part] for column in texts)
         found = []
         for side, judge in enumerate((one, other)):
             began = time.perf_counter()
-            found.append(judge(*part))
+            found.append(judge(*some))
             seconds[side] += time.perf_counter() - began
         error = max(error, float(np.abs(found[0] - found[1]).max()))
     return seconds[0], seconds[1], error

@@ -7,6 +7,7 @@ In: a random Llama of the size of the playground's judge, an endpoint of this ma
 """
 
 import json
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,6 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import permutations
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import openai
@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from jobs.benchmarks import Ratio, at_least
 from jobs.benchmarks.judge import TEXTS
-from jobs.benchmarks.judges import PART, in_turn, real_texts, save_llama
+from jobs.benchmarks.judges import in_turn, real_texts, save_llama
 from sppo_ray import playground
 from sppo_ray.config import JudgeSettings
 from sppo_ray.judging.llm.endpoint import EndpointJudge
@@ -33,7 +33,7 @@ from sppo_ray.judging.llm.served import ServedJudge
 from sppo_ray.judging.llm.verdict import MOST_TOKENS
 
 SECONDS = 0.02  # of the endpoint, for an answer
-PROMPTS = 10
+PROMPTS, BLOCK = 32, 16  # half a block of a run at a time
 
 
 def run() -> list[Ratio]:
@@ -45,7 +45,7 @@ def run() -> list[Ratio]:
     with tempfile.TemporaryDirectory() as folder:
         save_llama(AutoModelForCausalLM, playground.build().policy, Path(folder), max_position_embeddings=4096)
         served = ServedJudge(JudgeSettings(kind="llm", model=folder), "cpu")
-        ours, plain, _ = in_turn(served.compare, partial(one_by_one, lambda words: served.ask([words])), texts)
+        ours, plain, _ = in_turn(served.compare, partial(one_by_one, lambda words: served.ask([words])), texts, BLOCK)
     with endpoint() as url:
         asked = EndpointJudge(JudgeSettings(kind="llm", model="m", endpoint=url))
         client = openai.OpenAI(base_url=url, api_key="none")
@@ -58,9 +58,12 @@ def run() -> list[Ratio]:
             top_logprobs=20,
         )
         many, single, _ = in_turn(
-            asked.compare, partial(one_by_one, lambda words: ask(messages=[{"role": "user", "content": words}])), texts
+            asked.compare,
+            partial(one_by_one, lambda words: ask(messages=[{"role": "user", "content": words}])),
+            texts,
+            BLOCK,
         )
-    how: dict[str, Any] = {"prompts": PROMPTS, "at a time": PART}
+    how: dict[str, Any] = {"prompts": PROMPTS, "at a time": BLOCK}
     return [
         at_least("llm: on vLLM, plain loop over pairs", plain / ours, 5, seconds=[round(ours, 2), round(plain, 2)], **how),
         at_least("llm: endpoint, plain loop over pairs", single / many, 5, seconds=[round(many, 2), round(single, 2)], **how),
@@ -78,7 +81,16 @@ def one_by_one(ask: Callable[[str], Any], prompts: list[str], candidates: list[l
 
 @contextmanager
 def endpoint() -> Iterator[str]:
-    """Says A to every question."""
+    """Says A to every question, from a process of its own, as a server's is."""
+    context = multiprocessing.get_context("spawn")
+    ports = context.SimpleQueue()
+    process = context.Process(target=serve, args=(ports,), daemon=True)
+    process.start()
+    yield f"http://127.0.0.1:{ports.get()}/v1"
+    process.terminate()
+
+
+def serve(ports: Any) -> None:
     token: dict[str, Any] = {"token": "A", "logprob": -0.1, "bytes": None}
     token |= {"top_logprobs": [dict(token)]}
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "A"}, "logprobs": {"content": [token]}}  # fmt: skip
@@ -102,9 +114,8 @@ def endpoint() -> Iterator[str]:
             """A bench shows its ratios."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
+    ports.put(server.server_port)
+    server.serve_forever()
 
 
 if __name__ == "__main__":
