@@ -24,7 +24,7 @@ from sppo_ray.judging import PairRM
 TEXTS = Path(__file__).parents[3] / "shared/data/candidates_real.jsonl"
 # One prompt in 15, whose comparisons are as long as those of all 150: 1,680 tokens on average, of all 1,669.
 SAMPLE = slice(2, None, 15)
-PART = 5  # prompts: both sides take such parts in turn
+PART = 2  # prompts: both sides take such parts in turn
 
 
 def run(sample: slice = SAMPLE) -> list[Ratio]:
@@ -36,7 +36,7 @@ def run(sample: slice = SAMPLE) -> list[Ratio]:
     checkpoint = playground.build().judge
     judge = Watched(PairRM(checkpoint))
     blender = load_blender(checkpoint)
-    ours = theirs = error = 0.0
+    error, ours, theirs = 0.0, [], []
     judge.compare(rows[:1])
     judge.forget()
     for start in range(0, len(rows), PART):
@@ -46,20 +46,21 @@ def run(sample: slice = SAMPLE) -> list[Ratio]:
         middle = time.perf_counter()
         texts = [row["prompt"] for row in some], [row["candidates"] for row in some]
         scores = blender.rank(*texts, return_scores=True, batch_size=1)
-        ours, theirs = ours + middle - started, theirs + time.perf_counter() - middle
+        ours.append(middle - started)
+        theirs.append(time.perf_counter() - middle)
         error = max(error, float(np.abs((comparisons - comparisons.swapaxes(1, 2)).mean(-1) - scores).max()))
     how = {"threads": torch.get_num_threads(), "prompts": len(rows), "mean_tokens": round(judge.tokens / judge.rows)}
     return [
         at_least(
             "judge: Blender.rank(batch_size=1)",
-            theirs / ours,
+            [their / our for our, their in zip(ours, theirs, strict=True)],
             10,
             "three quarters are the attention kernel, whose products take most of a core's peak",
-            seconds=[round(ours, 1), round(theirs, 1)],
+            seconds=[round(sum(ours), 1), round(sum(theirs), 1)],
             **how,
         ),
         at_most("judge: padding, of all tokens", 1 - judge.tokens / judge.padded, 0.05),
-        at_most("judge: time outside the forward pass", 1 - judge.seconds / ours, 0.1),
+        at_most("judge: time outside the forward pass", 1 - judge.seconds / sum(ours), 0.1),
         at_most("judge: largest difference of a score", error, 1e-4),
     ]
 

@@ -48,10 +48,10 @@ def run() -> list[Ratio]:
     scored, called, off = in_turn(lambda *part: 2 * rule.compare(*part), plain_rule, known)
     how: dict[str, Any] = {"prompts": PROMPTS, "threads": 1}
     return [
-        at_least("judges: reward, plain loop over pairs", theirs / ours, 5, seconds=[round(ours, 2), round(theirs, 2)], **how),
+        at_least("judges: reward, plain loop over pairs", ratios(ours, theirs), 5, seconds=[round(sum(ours), 2), round(sum(theirs), 2)], **how),
         at_most("judges: reward, largest difference of a score", error, 1e-4),
-        at_least("judges: reward, PairRM of like size", of_pairrm / like_size, 3, seconds=[round(like_size, 2), round(of_pairrm, 2)], **how),
-        at_least("judges: python, plain loop over pairs", called / scored, 5, seconds=[round(scored, 3), round(called, 3)], prompts=len(asked)),
+        at_least("judges: reward, PairRM of like size", ratios(like_size, of_pairrm), 3, seconds=[round(sum(like_size), 2), round(sum(of_pairrm), 2)], **how),
+        at_least("judges: python, plain loop over pairs", ratios(scored, called), 5, seconds=[round(sum(scored), 3), round(sum(called), 3)], prompts=len(asked)),
         at_most("judges: python, largest difference of a score", off, 1e-5),
     ]  # fmt: skip
 
@@ -65,20 +65,25 @@ def real_texts(count: int) -> Texts:
 
 def in_turn(
     one: Callable[..., Any], other: Callable[..., Any], texts: Texts, part: int = PART
-) -> tuple[float, float, float]:
-    """Seconds of both for the same texts, `part` prompts at a time, and their largest difference."""
-    seconds, error = [0.0, 0.0], 0.0
+) -> tuple[list[float], list[float], float]:
+    """Seconds of both in each round, of `part` prompts, and their largest difference."""
+    error = 0.0
+    seconds: tuple[list[float], list[float]] = [], []
     for judge in (one, other):
         judge(texts[0][:1], texts[1][:1])
     for start in range(0, len(texts[0]), part):
         some = tuple(column[start : start + part] for column in texts)
         found = []
-        for side, judge in enumerate((one, other)):
+        for side, judge in zip(seconds, (one, other), strict=True):
             began = time.perf_counter()
             found.append(judge(*some))
-            seconds[side] += time.perf_counter() - began
+            side.append(time.perf_counter() - began)
         error = max(error, float(np.abs(found[0] - found[1]).max()))
-    return seconds[0], seconds[1], error
+    return *seconds, error
+
+
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    return [their / our for our, their in zip(ours, theirs, strict=True)]
 
 
 class PlainReward:

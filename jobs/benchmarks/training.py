@@ -8,6 +8,7 @@ import sysconfig
 import tempfile
 import venv
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -58,10 +59,11 @@ def tokens_a_second(work: str, model: Callable[[Path], object], goal: float, abo
         model(Path(folder))
         write_pairs(Path(folder), WORKS[work])
         ways = (("trl", python), ("ours", Path(sys.executable)), ("trl-precomputed", python))
-        speeds = {way: tokens / _train(program, way, Path(folder), work) for way, program in ways}
+        steps = {way: _train(program, way, Path(folder), work) for way, program in ways}
+    speeds = {way: tokens / sum(seconds) for way, seconds in steps.items()}
     return at_least(
         name,
-        speeds["ours"] / speeds["trl"],
+        [theirs / ours for theirs, ours in zip(steps["trl"], steps["ours"], strict=True)],
         goal,
         **about,
         checkpointing=WORKS[work].checkpointing,
@@ -83,7 +85,8 @@ def _trl_python() -> Path:
     return python
 
 
-def _train(python: Path, way: str, folder: Path, work: str) -> float:
+def _train(python: Path, way: str, folder: Path, work: str) -> list[float]:
+    """Seconds of each step that counts: all ways take the same pairs in the same order."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(WORKERS)]
     with (folder / f"{way}.log").open("w") as log:
         done = subprocess.run(
@@ -95,7 +98,7 @@ def _train(python: Path, way: str, folder: Path, work: str) -> float:
     if done.returncode:
         raise RuntimeError(f"{way} failed:\n{(folder / f'{way}.log').read_text()[-3000:]}")
     ends: list[float] = json.loads((folder / f"{way}.json").read_text())
-    return ends[-1] - ends[WARM_UP]
+    return [end - before for before, end in pairwise(ends[WARM_UP:])]
 
 
 def loss_memory() -> list[Ratio]:
