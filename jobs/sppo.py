@@ -68,6 +68,7 @@ def job(arguments: list[str], held: ExitStack) -> int:
         held.enter_context(ledger.hold())
         new = ledger.claim(config, about())
         store_prompts(ledger, preparation.prompts, preparation.prompt_report)
+        preparation = replace(preparation, prompts=[])  # of a large run gigabytes; the others read them from the folder
         say(f"{'run folder' if new else 'continuing the run in'} {root}")
         say(connect())
         check_cluster(config, most_resources())

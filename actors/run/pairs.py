@@ -69,15 +69,15 @@ class Pairs:
 
     @cached_property
     def _blocks(self) -> dict[str, int]:
-        prompts = self._ledger.prompts(self._iteration)
-        return {prompt.prompt_id: place // self._config.block for place, prompt in enumerate(prompts)}
+        names = self._ledger.prompts(self._iteration).column("prompt_id")
+        return {name: place // self._config.block for place, name in enumerate(names)}
 
 
 def training_prompts(config: Config, ledger: Ledger, iteration: int) -> list[str]:
     """Names of the prompts whose pairs are trained, in their order; with `training.min_margin` all have to be judged."""
     if config.training.min_margin:
         return [row.prompt_id for row in ledger.rows(Judged, iteration) if trained(row, config.training)]
-    return [prompt.prompt_id for prompt in ledger.prompts(iteration)]
+    return ledger.prompts(iteration).column("prompt_id")
 
 
 def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iteration: int) -> Dataset:

@@ -5,7 +5,7 @@ a prompt that fails on every engine is set aside, with the reason.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ async def score(pools: EnginePools, iteration: int, snapshot: str, board: "Board
     sampling = asyncio.Semaphore(config.generators.max * config.generators.blocks)
     judging = asyncio.Semaphore(config.rankers.max * config.rankers.blocks)
 
-    async def sample(block: int, part: list[Prompt]) -> None:
+    async def sample(block: int, part: Sequence[Prompt]) -> None:
         candidates, tokens = ledger.block(Candidates, iteration, block), None
         async with sampling:
             if not (kept := await asyncio.to_thread(ledger.has, candidates)):
@@ -61,18 +61,18 @@ async def score(pools: EnginePools, iteration: int, snapshot: str, board: "Board
                 await board.set_aside(iteration, failed)
         await board.done("generate", iteration, block, len(part), kept, tokens)
 
-    async def judge(block: int, part: list[Prompt]) -> None:
+    async def judge(block: int, part: Sequence[Prompt]) -> None:
         candidates, judged = (ledger.block(kind, iteration, block) for kind in (Candidates, Judged))
         async with judging:
             if not (kept := await asyncio.to_thread(ledger.has, judged)):
                 await board.set_aside(iteration, await judge_block(pools, candidates, judged))
         await board.done("judge", iteration, block, len(part), kept)
 
-    async def sample_and_judge(block: int, part: list[Prompt]) -> None:
+    async def sample_and_judge(block: int, part: Sequence[Prompt]) -> None:
         await sample(block, part)
         await judge(block, part)
 
-    async def every(work: Callable[[int, list[Prompt]], Awaitable[None]]) -> None:
+    async def every(work: Callable[[int, Sequence[Prompt]], Awaitable[None]]) -> None:
         starts = range(0, len(prompts), config.block)
         await asyncio.gather(*(work(n, prompts[start : start + config.block]) for n, start in enumerate(starts)))
 
@@ -94,13 +94,13 @@ def check_set_aside(config: Config, what: str, count: int, total: int, last: str
 
 
 async def sample_block(
-    pools: EnginePools, path: Path, prompts: list[Prompt], count: int, snapshot: str
+    pools: EnginePools, path: Path, part: Sequence[Prompt], count: int, snapshot: str
 ) -> tuple[int | None, list[SetAside]]:
     """Write a block of `count` responses per prompt to the ledger under path.
 
     Returns how many tokens they have, None where prompts were sampled singly, and the prompts that were set aside.
     """
-    generate = pools.generators.call
+    generate, prompts = pools.generators.call, list(part)
     try:
         return await generate.remote("generate", path, prompts, count, snapshot), []
     except BlockFailed:

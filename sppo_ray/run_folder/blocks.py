@@ -5,13 +5,48 @@ digest's place, which is the value `sha256:...` of the key `digest` in the file'
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sppo_ray.records import Record, from_table, to_table
 
+AT_ONCE = 1024  # records made while a table is walked through
 MARK, BLANK = b"sha256:", b"0" * 64
+
+
+class Records(Sequence[Record]):
+    """The records of an Arrow table, each made when it is asked for: a list of them takes eight times the memory."""
+
+    def __init__(self, table: pa.Table, kind: type[Record]) -> None:
+        self._table = table
+        self._kind: type[Record] = kind
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Records[Record]": ...
+
+    def __getitem__(self, place: int | slice) -> "Record | Records[Record]":
+        rows = range(len(self))[place]
+        if isinstance(rows, int):
+            return from_table(self._table.slice(rows, 1), self._kind)[0]
+        assert rows.step == 1
+        return Records(self._table.slice(rows.start, len(rows)), self._kind)
+
+    def __iter__(self) -> Iterator[Record]:
+        for start in range(0, len(self), AT_ONCE):
+            yield from from_table(self._table.slice(start, AT_ONCE), self._kind)
+
+    def column(self, name: str) -> list[Any]:
+        """One field of every record."""
+        return self._table[name].to_pylist()
 
 
 def to_bytes(records: list[Record], kind: type[Record]) -> bytes:
@@ -26,8 +61,8 @@ def to_bytes(records: list[Record], kind: type[Record]) -> bytes:
     return bytes(data)
 
 
-def from_bytes(data: bytes, kind: type[Record]) -> list[Record]:
-    return from_table(pq.read_table(pa.BufferReader(data)), kind)
+def from_bytes(data: bytes, kind: type[Record]) -> Records[Record]:
+    return Records(pq.read_table(pa.BufferReader(data)), kind)
 
 
 def is_whole(data: bytes) -> bool:

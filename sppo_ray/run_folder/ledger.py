@@ -17,6 +17,7 @@ from sppo_ray.config import Config, changes, validated
 from sppo_ray.errors import ConfigError, DamagedFile, RunFolderError
 from sppo_ray.records import Anchored, Candidates, Judged, KeptShare, Prompt, Record, SetAside, Snapshot
 from sppo_ray.run_folder import blocks, files
+from sppo_ray.run_folder.blocks import Records
 from sppo_ray.run_folder.lock import hold
 from sppo_ray.run_folder.snapshots import MANIFEST, read_manifest, read_snapshot, verify, withdraw
 from sppo_ray.run_folder.storage import remote
@@ -57,7 +58,7 @@ class Ledger:
 
     def read(self, kind: type[Record], path: Path) -> list[Record]:
         """The records of a block. Raises `DamagedFile` where they are not what was written."""
-        return blocks.from_bytes(_verified(path), kind)
+        return list(blocks.from_bytes(_verified(path), kind))
 
     def has(self, path: Path) -> bool:
         """Whether a block is there and whole; a damaged one is renamed to `<name>.damaged` and reported."""
@@ -127,8 +128,8 @@ class Ledger:
     def has_prompts(self, iteration: int) -> bool:
         return self.has(self.iteration(iteration) / "prompts.parquet")
 
-    def prompts(self, iteration: int) -> list[Prompt]:
-        return self.read(Prompt, self.iteration(iteration) / "prompts.parquet")
+    def prompts(self, iteration: int) -> Records[Prompt]:
+        return blocks.from_bytes(_verified(self.iteration(iteration) / "prompts.parquet"), Prompt)
 
     def prompt_report(self) -> Path:
         """Where it says what was dropped, left out or cut when the prompts were read."""

@@ -117,7 +117,7 @@ def test_the_same_candidates_give_the_same_pairs_and_the_same_training(root: Pat
     shutil.copytree(root / "iter-0" / "evaluation", again / "iter-0" / "evaluation")
     assert sppo.main(["--run-dir", str(again), *OVERRIDES[:-1], "iterations=1"]) == 0
 
-    assert Ledger(again).prompts(1) == Ledger(root).prompts(1)
+    assert list(Ledger(again).prompts(1)) == list(Ledger(root).prompts(1))
     assert rows(again, "judged", 1) == rows(root, "judged", 1)
     assert Ledger(again).training_rows(1) == Ledger(root).training_rows(1)
     first, second = (load_file(folder / "iter-1/policy/model.safetensors") for folder in (root, again))

@@ -35,6 +35,17 @@ def test_a_block_comes_back_as_it_was_written(ledger: Ledger, block: Path) -> No
     assert [path.name for path in block.parent.iterdir()] == ["00003.parquet"]
 
 
+def test_prompts_are_made_as_they_are_asked_for(ledger: Ledger) -> None:
+    many = [Prompt(f"p{number}", "text", [number, number + 1]) for number in range(2500)]
+    ledger.write_prompts(1, many)
+    found = ledger.prompts(1)
+    assert len(found) == 2500 and list(found) == many and found.column("prompt_id")[-1] == "p2499"
+    part = found[2400:2600]
+    assert (len(part), list(part), found[-1], part[0]) == (100, many[2400:], many[-1], many[2400])
+    # 4 bytes a token and its list's offset, the texts: a list of records takes 400.
+    assert found._table.nbytes / 2500 < 40
+
+
 @pytest.mark.parametrize("texts", [[], [f"sha256:{BLANK.decode()}", "a" * 100]])
 def test_a_block_names_the_digest_of_its_bytes_with_zeros_in_its_place(ledger: Ledger, texts: list[str]) -> None:
     """Also a block without rows, and one whose texts look like a digest."""
