@@ -42,8 +42,8 @@ def test_prompts_are_made_as_they_are_asked_for(ledger: Ledger) -> None:
     assert len(found) == 2500 and list(found) == many and found.column("prompt_id")[-1] == "p2499"
     part = found[2400:2600]
     assert (len(part), list(part), found[-1], part[0]) == (100, many[2400:], many[-1], many[2400])
-    # 4 bytes a token and its list's offset, the texts: a list of records takes 400.
-    assert found._table.nbytes / 2500 < 40
+    # Two tokens of 4 bytes, a name of up to 5 characters, a text of 4, and an offset of 4 bytes for each of the three.
+    assert found._table.nbytes / 2500 < 2 * 4 + 5 + 4 + 3 * 4 + 4
 
 
 @pytest.mark.parametrize("texts", [[], [f"sha256:{BLANK.decode()}", "a" * 100]])
