@@ -32,7 +32,7 @@ from sppo_ray.judging.llm.question import question, read_template
 from sppo_ray.judging.llm.served import ServedJudge
 from sppo_ray.judging.llm.verdict import MOST_TOKENS
 
-READING = "two thirds of the time are the model's reading of the questions, which no batch shortens on a CPU"
+READING = "more than half of the time is the model's reading of the questions, which no batch shortens on a CPU"
 SECONDS = 0.02  # of the endpoint, for an answer
 PROMPTS, BLOCK = 40, 10  # prompts at a time
 
