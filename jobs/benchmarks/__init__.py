@@ -1,6 +1,6 @@
 """The parts of `jobs/bench.py`: one module per part, each with `run() -> list[Ratio]`, measured side by side in one process."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,10 @@ GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 
 @dataclass(frozen=True)
 class Ratio:
-    """One measured ratio against its goal; of several rounds their median. detail: what it was computed from, and the reason where it falls short."""
+    """One measured ratio against its goal; of several rounds their median.
+
+    detail: what it was computed from, and the reason where it falls short.
+    """
 
     name: str
     ratio: float
@@ -28,26 +31,32 @@ def at_least(name: str, rounds: Rounds, goal: float, reason: str = "", **detail:
 
     reason: why it falls short, where it does.
     """
-    return _ratio(name, rounds, goal, lambda low, high: low >= goal, reason, detail)
+    return _ratio(name, rounds, goal, quartiles(rounds)[0] >= goal, reason, detail)
 
 
 def at_most(name: str, rounds: Rounds, goal: float, reason: str = "", **detail: Any) -> Ratio:
     """As `at_least`, but the upper quartile decides."""
-    return _ratio(name, rounds, goal, lambda low, high: high <= goal, reason, detail)
+    return _ratio(name, rounds, goal, quartiles(rounds)[2] <= goal, reason, detail)
 
 
 def close_to_one(name: str, ratio: float, tolerance: float, reason: str = "", **detail: Any) -> Ratio:
-    return _ratio(name, ratio, 1.0, lambda low, high: abs(ratio - 1) <= tolerance, reason, detail)
+    return _ratio(name, ratio, 1.0, abs(ratio - 1) <= tolerance, reason, detail)
 
 
-def _ratio(
-    name: str, rounds: Rounds, goal: float, reached: Callable[[float, float], bool], reason: str, detail: dict[str, Any]
-) -> Ratio:
-    several = [rounds] if isinstance(rounds, float | int) else list(rounds)
-    low, middle, high = (float(value) for value in np.quantile(several, (0.25, 0.5, 0.75)))
-    ok = reached(low, high)
-    if len(several) > 1:
-        detail = {"rounds": len(several), "quartiles": [round(low, 3), round(high, 3)], **detail}
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Of each round."""
+    return [one / other for one, other in zip(above, below, strict=True)]
+
+
+def quartiles(rounds: Rounds) -> list[float]:
+    found: list[float] = np.quantile(rounds, (0.25, 0.5, 0.75)).tolist()
+    return found
+
+
+def _ratio(name: str, rounds: Rounds, goal: float, ok: bool, reason: str, detail: dict[str, Any]) -> Ratio:
+    low, middle, high = quartiles(rounds)
+    if isinstance(rounds, Sequence):
+        detail = {"rounds": len(rounds), "quartiles": [round(low, 3), round(high, 3)], **detail}
         if low < goal < high:
             detail["noise"] = "larger than the margin: the quartiles lie on both sides of the goal"
     return Ratio(name, middle, goal, ok, detail if ok or not reason else detail | {"reason": reason})

@@ -12,7 +12,7 @@ from pathlib import Path
 import ray
 
 from actors.engines import start_generators
-from jobs.benchmarks import Ratio, at_least, start_ray
+from jobs.benchmarks import Ratio, at_least, ratios, start_ray
 from jobs.benchmarks._bare_engine import BareEngine
 from sppo_ray.config import load_config
 from sppo_ray.preparation import Preparation, prepare
@@ -47,19 +47,18 @@ def run() -> list[Ratio]:
     ray.shutdown()
     rate = {way: sum(several) / ROUNDS for way, several in rates.items()}
     detail = {way: f"{one:.0f} tokens/s" for way, one in rate.items()}
-    to_bare, to_passes = (
-        [pool / other for pool, other in zip(rates["pool"], rates[way], strict=True)] for way in ("bare", "five passes")
-    )
     slow = "on a CPU a step costs what its tokens cost, so a small last batch of a pass wastes little"
     return [
         at_least(
             "generation: pool to the bare engine",
-            to_bare,
+            ratios(rates["pool"], rates["bare"]),
             0.95,
             "blocks are written in the engine's process, 2 to 3 %, and rounds of three seconds vary by 5 %",
             **detail,
         ),
-        at_least("generation: pool to the release's five passes", to_passes, 1.5, slow),
+        at_least(
+            "generation: pool to the release's five passes", ratios(rates["pool"], rates["five passes"]), 1.5, slow
+        ),
         at_least("generation: busy share of the engine", busy, 0.95),
     ]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import transformers
 
-from jobs.benchmarks import Ratio, at_least, at_most
+from jobs.benchmarks import Ratio, at_least, at_most, ratios
 from sppo_ray import playground
 from sppo_ray.judging import PairRM
 
@@ -53,7 +53,7 @@ def run(sample: slice = SAMPLE) -> list[Ratio]:
     return [
         at_least(
             "judge: Blender.rank(batch_size=1)",
-            [their / our for our, their in zip(ours, theirs, strict=True)],
+            ratios(theirs, ours),
             10,
             "three quarters are the attention kernel, whose products take most of a core's peak",
             seconds=[round(sum(ours), 1), round(sum(theirs), 1)],

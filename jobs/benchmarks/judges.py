@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
 
-from jobs.benchmarks import Ratio, at_least, at_most
+from jobs.benchmarks import Ratio, at_least, at_most, ratios
 from jobs.benchmarks.judge import TEXTS
 from sppo_ray import playground
 from sppo_ray.judging import PairRM, load_judge
@@ -48,10 +48,10 @@ def run() -> list[Ratio]:
     scored, called, off = in_turn(lambda *part: 2 * rule.compare(*part), plain_rule, known)
     how: dict[str, Any] = {"prompts": PROMPTS, "threads": 1}
     return [
-        at_least("judges: reward, plain loop over pairs", ratios(ours, theirs), 5, seconds=[round(sum(ours), 2), round(sum(theirs), 2)], **how),
+        at_least("judges: reward, plain loop over pairs", ratios(theirs, ours), 5, seconds=[round(sum(ours), 2), round(sum(theirs), 2)], **how),
         at_most("judges: reward, largest difference of a score", error, 1e-4),
-        at_least("judges: reward, PairRM of like size", ratios(like_size, of_pairrm), 3, seconds=[round(sum(like_size), 2), round(sum(of_pairrm), 2)], **how),
-        at_least("judges: python, plain loop over pairs", ratios(scored, called), 5, seconds=[round(sum(scored), 3), round(sum(called), 3)], prompts=len(asked)),
+        at_least("judges: reward, PairRM of like size", ratios(of_pairrm, like_size), 3, seconds=[round(sum(like_size), 2), round(sum(of_pairrm), 2)], **how),
+        at_least("judges: python, plain loop over pairs", ratios(called, scored), 5, seconds=[round(sum(scored), 3), round(sum(called), 3)], prompts=len(asked)),
         at_most("judges: python, largest difference of a score", off, 1e-5),
     ]  # fmt: skip
 
@@ -80,10 +80,6 @@ def in_turn(
             side.append(time.perf_counter() - began)
         error = max(error, float(np.abs(found[0] - found[1]).max()))
     return *seconds, error
-
-
-def ratios(ours: list[float], theirs: list[float]) -> list[float]:
-    return [their / our for our, their in zip(ours, theirs, strict=True)]
 
 
 class PlainReward:

@@ -22,9 +22,9 @@ import openai
 import torch
 from transformers import AutoModelForCausalLM
 
-from jobs.benchmarks import Ratio, at_least
+from jobs.benchmarks import Ratio, at_least, ratios
 from jobs.benchmarks.judge import TEXTS
-from jobs.benchmarks.judges import in_turn, ratios, real_texts, save_llama
+from jobs.benchmarks.judges import in_turn, real_texts, save_llama
 from sppo_ray import playground
 from sppo_ray.config import JudgeSettings
 from sppo_ray.judging.llm.endpoint import EndpointJudge
@@ -66,8 +66,8 @@ def run() -> list[Ratio]:
         )
     how: dict[str, Any] = {"prompts": PROMPTS, "at a time": BLOCK}
     return [
-        at_least("llm: on vLLM, plain loop over pairs", ratios(ours, plain), 5, READING, seconds=[round(sum(ours), 2), round(sum(plain), 2)], **how),
-        at_least("llm: endpoint, plain loop over pairs", ratios(many, single), 5, seconds=[round(sum(many), 2), round(sum(single), 2)], **how),
+        at_least("llm: on vLLM, plain loop over pairs", ratios(plain, ours), 5, READING, seconds=[round(sum(ours), 2), round(sum(plain), 2)], **how),
+        at_least("llm: endpoint, plain loop over pairs", ratios(single, many), 5, seconds=[round(sum(many), 2), round(sum(single), 2)], **how),
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from jobs.benchmarks import Ratio, at_least, at_most
+from jobs.benchmarks import Ratio, at_least, at_most, ratios
 from jobs.benchmarks._loss_memory import HIDDEN, VOCABULARY, accounted
 from jobs.benchmarks._trainers import (
     MODEL,
@@ -63,7 +63,7 @@ def tokens_a_second(work: str, model: Callable[[Path], object], goal: float, abo
     speeds = {way: tokens / sum(seconds) for way, seconds in steps.items()}
     return at_least(
         name,
-        [theirs / ours for theirs, ours in zip(steps["trl"], steps["ours"], strict=True)],
+        ratios(steps["trl"], steps["ours"]),
         goal,
         **about,
         checkpointing=WORKS[work].checkpointing,

@@ -192,9 +192,8 @@ def store_prompts(ledger: Ledger, prompts: list[list[Prompt]], report: PromptRep
     for iteration, part in enumerate(prompts):
         if not ledger.has_prompts(iteration):
             ledger.write_prompts(iteration, part)
-        elif [ledger.prompts(iteration).column(name) for name in ("prompt_id", "text")] != [
-            [one.prompt_id for one in part],
-            [one.text for one in part],
+        elif [(one.prompt_id, one.text) for one in ledger.prompts(iteration)] != [
+            (one.prompt_id, one.text) for one in part
         ]:
             raise RunFolderError(
                 f"{ledger.root}: the prompts of {f'iteration {iteration}' if iteration else 'the evaluation'} are not those "

@@ -6,11 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs import plan
-from tests import SHARED
 
 pytestmark = pytest.mark.usefixtures("cluster", "playground")
-
-PROMPTS = SHARED / "data/prompts_real.jsonl"  # of people
 
 
 def test_a_probe_puts_measured_rates_in_place_of_the_table_s(
@@ -18,8 +15,6 @@ def test_a_probe_puts_measured_rates_in_place_of_the_table_s(
 ) -> None:
     monkeypatch.setenv("SPPO_RAY_RUNS", str(tmp_path))
     settings = ["block=4", "training.workers=1", "training.batch_size=2", "iterations=1", "prompts.limit=12"]
-    if PROMPTS.exists():
-        settings.append(f"prompts.source={PROMPTS}")
     assert plan.main(["--probe", "--json", "--gpus", "3", *settings]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     rates, work, seconds = found["rates"], found["work"], found["seconds"]

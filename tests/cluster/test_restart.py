@@ -18,7 +18,7 @@ from sppo_ray.config import Config, PoolSettings, load_config
 from sppo_ray.errors import ReferenceMismatch, RunStopped
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.playground import Playground
-from sppo_ray.records import Candidates, Judged, Prompt, Snapshot
+from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -36,6 +36,7 @@ CONFIG = load_config(
     ]
 )
 
+COLOCATED = CONFIG.model_copy(update={"placement": "colocated"})
 ALONE = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update={"workers": 1})})
 
 
@@ -74,9 +75,8 @@ def until_trained(coordinator: Any, pairs: int) -> None:
 @pytest.fixture(scope="module")
 def stopped(playground: Playground, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run whose engines and trainer take turns, paused and resumed, and stopped with a checkpoint of two workers."""
-    colocated = CONFIG.model_copy(update={"placement": "colocated"})
     folder = tmp_path_factory.mktemp("runs") / "stopped"
-    ledger, coordinator, finished = start(folder, playground.policy, colocated)
+    ledger, coordinator, finished = start(folder, playground.policy, COLOCATED)
     until_trained(coordinator, 20)
     ray.get(coordinator.pause.remote())
     time.sleep(1)  # the step in progress
@@ -106,8 +106,7 @@ def continued(stopped: Path, root: Path, playground: Playground, config: Config)
 def test_paused_stopped_and_continued_is_as_if_undisturbed(
     undisturbed: Ledger, stopped: Path, playground: Playground, tmp_path: Path
 ) -> None:
-    colocated = CONFIG.model_copy(update={"placement": "colocated"})
-    ledger = continued(stopped, tmp_path / "run", playground, colocated)
+    ledger = continued(stopped, tmp_path / "run", playground, COLOCATED)
     assert [row["pairs"] for row in ledger.training_rows(1)] == [4] * 30
     assert ledger.training_rows(1) == undisturbed.training_rows(1)
     mine, other = (load_file(run.iteration(1) / "policy" / "model.safetensors") for run in (ledger, undisturbed))
@@ -143,13 +142,9 @@ def test_a_paused_run_stays_paused_when_its_coordinator_dies(playground: Playgro
     time.sleep(3)
     assert sampled() == before < 10 and ray.get(coordinator.status.remote()).paused
     ray.get(coordinator.resume.remote())
-    while len(ledger.blocks(Judged, 1)) < 10:
-        time.sleep(0.1)
-    assert sum(len(ledger.judged(1, block)) for block in range(10)) == 120
-    ray.get(coordinator.stop.remote())
-    with pytest.raises(RunStopped):
-        ray.get(finished)
+    ray.get(finished)
     ray.kill(coordinator)
+    assert sum(len(ledger.judged(1, block)) for block in range(10)) == 120
 
 
 def test_made_up_logprobs_stop_the_run_at_once(playground: Playground, tmp_path: Path) -> None:

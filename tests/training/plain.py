@@ -30,15 +30,13 @@ CASES = {
     "offloaded optimizer": ("gemma2", ["training.offload=optimizer", "training.micro_batch_tokens=23"]),
     "offloaded weights": ("llama", ["training.offload=all", "training.micro_batch_size=2"]),
     "adapter": ("adapter", ["training.adapter.rank=4", "training.adapter.alpha=8", "training.micro_batch_size=2"]),
+    "compiled": (
+        "gemma2",
+        ["training.compile=true", "training.gradient_checkpointing=true", "training.micro_batch_tokens=23"],
+    ),
     "compiled adapter": (
         "adapter",
-        [
-            "training.adapter.rank=4",
-            "training.adapter.alpha=8",
-            "training.compile=true",
-            "training.gradient_checkpointing=true",
-            "training.micro_batch_tokens=23",
-        ],
+        ["training.adapter.rank=4", "training.adapter.alpha=8", "training.compile=true", "training.micro_batch_size=2"],
     ),
     "dpo": (
         "llama",
