@@ -1,6 +1,6 @@
 # make demo    the playground, end to end, on a Ray head of its own
 # make demo-real   a real language model, SmolLM2-135M-Instruct, the same way: 25 minutes on two cores
-# make test    all tests            make lint    ruff, mypy, hadolint
+# make test    all tests, in two processes             make lint    ruff, mypy, hadolint
 # make chaos   seeded kills of every kind of process, into chaos.json; RUNS=50 SEED=0, REAL=10 for so many with real engines too
 # make compare the objectives side by side on the playground, into compare/; COMPARE="--seeds 1 --etas 5" for less
 # make env     the environment (.venv) alone
@@ -22,7 +22,7 @@ demo-real: .venv/.installed
 	$(BIN)/python jobs/demo.py --recipe smollm2-135m-instruct
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

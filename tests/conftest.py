@@ -16,7 +16,10 @@ from sppo_ray.playground import Playground
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """vLLM's engines first: once numba is loaded into a process, vLLM 0.32 fails while it looks through all modules."""
+    """vLLM's engines first: once numba is loaded into a process, vLLM 0.32 fails while it looks through all modules.
+
+    `make test` has two processes and gives each the next file; `--no-loadscope-reorder` keeps this order.
+    """
     items.sort(key=lambda item: "tests/sampling/" not in str(item.path))
 
 
