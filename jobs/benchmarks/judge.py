@@ -2,12 +2,14 @@
 
     python -m jobs.benchmarks.judge        # all 150 prompts, half an hour; a part of `make bench` takes ten
 
-In: the playground's judge, `shared/data/candidates_real.jsonl` beside the checkout. Out: the ratio, padding, time outside
-the forward pass.
+In: the playground's judge and one of another size, with random weights; `shared/data/candidates_real.jsonl` beside the
+checkout, whole and cut short. Out: the ratios, padding, time outside the forward pass.
 """
 
 import json
+import shutil
 import sys
+import tempfile
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,15 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from jobs.benchmarks import Ratio, at_least, at_most, ratios
 from sppo_ray import playground
 from sppo_ray.judging import PairRM
+from sppo_ray.playground.comparer import Comparer
+from sppo_ray.playground.judge import write_config
 
 TEXTS = Path(__file__).parents[3] / "shared/data/candidates_real.jsonl"
 # One prompt in 15, whose comparisons are as long as those of all 150: 1,680 tokens on average, of all 1,669.
 SAMPLE = slice(2, None, 15)
 PART = 2  # prompts: both sides take such parts in turn
+SHORT = {"prompt": 60, "candidates": 40}  # words: comparisons of 100 to 400 tokens
+OTHER_SIZE = {"hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 384, "position_buckets": 64}
+KERNEL = "three quarters are the attention kernel, whose products take most of a core's peak"
+LINEAR = "on short texts half of the time are the linear layers, which both sides have"
 
 
 def run(sample: slice = SAMPLE) -> list[Ratio]:
@@ -33,7 +42,18 @@ def run(sample: slice = SAMPLE) -> list[Ratio]:
         return []
     torch.set_num_threads(1)  # as in a ranker's process, to which Ray gives less than one CPU
     rows = [json.loads(line) for line in TEXTS.read_text("utf-8").splitlines()][sample]
+    short = [cut(row) for row in rows]
     checkpoint = playground.build().judge
+    with tempfile.TemporaryDirectory() as folder:
+        other = of_another_size(checkpoint, Path(folder) / "judge")
+        return [
+            *compare("judge", checkpoint, rows, 12, KERNEL),
+            compare("judge on short texts", checkpoint, short, 6, LINEAR)[0],
+            compare("judge of another size on short texts", other, short, 6, LINEAR)[0],
+        ]
+
+
+def compare(name: str, checkpoint: Path, rows: list[dict[str, Any]], goal: float, reason: str) -> list[Ratio]:
     judge = Watched(PairRM(checkpoint))
     blender = load_blender(checkpoint)
     error, ours, theirs = 0.0, [], []
@@ -52,17 +72,38 @@ def run(sample: slice = SAMPLE) -> list[Ratio]:
     how = {"threads": torch.get_num_threads(), "prompts": len(rows), "mean_tokens": round(judge.tokens / judge.rows)}
     return [
         at_least(
-            "judge: Blender.rank(batch_size=1)",
+            f"{name}: Blender.rank(batch_size=1)",
             ratios(theirs, ours),
-            10,
-            "three quarters are the attention kernel, whose products take most of a core's peak",
+            goal,
+            reason,
             seconds=[round(sum(ours), 1), round(sum(theirs), 1)],
             **how,
         ),
-        at_most("judge: padding, of all tokens", 1 - judge.tokens / judge.padded, 0.05),
-        at_most("judge: time outside the forward pass", 1 - judge.seconds / sum(ours), 0.1),
-        at_most("judge: largest difference of a score", error, 1e-4),
+        at_most(f"{name}: padding, of all tokens", 1 - judge.tokens / judge.padded, 0.05),
+        at_most(f"{name}: time outside the forward pass", 1 - judge.seconds / sum(ours), 0.1),
+        at_most(f"{name}: largest difference of a score", error, 1e-4),
     ]
+
+
+def cut(row: dict[str, Any]) -> dict[str, Any]:
+    def first(text: str, words: int) -> str:
+        return " ".join(text.split()[:words])
+
+    return {
+        "prompt": first(row["prompt"], SHORT["prompt"]),
+        "candidates": [first(text, SHORT["candidates"]) for text in row["candidates"]],
+    }
+
+
+def of_another_size(checkpoint: Path, folder: Path) -> Path:
+    """A checkpoint with random weights, and the tokenizer of another one."""
+    shutil.copytree(checkpoint / "base", folder / "base")
+    torch.manual_seed(0)
+    network = Comparer(transformers.AutoTokenizer.from_pretrained(folder / "base"), **OTHER_SIZE)
+    network.pretrained_model.save_pretrained(folder / "base")
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
+    write_config(folder, folder)
+    return folder
 
 
 class Watched:

@@ -14,9 +14,12 @@ DROPOUT = 0.05  # llm-blender's default; the encoder itself has none
 
 
 class Comparer(nn.Module):
-    """Parameter names match llm-blender's CrossCompareReranker, so its loader accepts the weights."""
+    """Parameter names match llm-blender's CrossCompareReranker, so its loader accepts the weights.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    others: of `DebertaV2Config`, in place of the playground's sizes.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, **others: int) -> None:
         super().__init__()
         shape: dict[str, Any] = dict(
             vocab_size=len(tokenizer),
@@ -37,7 +40,7 @@ class Comparer(nn.Module):
             # At the usual 0.02 a model this narrow learns only style.
             initializer_range=0.1,
         )
-        config = DebertaV2Config(**shape)
+        config = DebertaV2Config(**shape | others)
         self.pretrained_model = DebertaV2Model(config)
         size = config.hidden_size
         self.head_layer = nn.Sequential(

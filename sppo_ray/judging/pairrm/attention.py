@@ -6,6 +6,7 @@ On a GPU the position terms are looked up inside one kernel (`flex_attention`), 
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import product
 from typing import Any
 
 import torch
@@ -25,11 +26,9 @@ class Distances:
     buckets: Tensor  # (2 * width - 1,), non-decreasing, for the distances 1 - width to width - 1
 
     @cached_property
-    def runs(self) -> tuple[Any, Any]:
-        # Imported where a CPU needs it: numba is not part of a GPU's installation.
-        from sppo_ray.judging.pairrm.bias import runs
-
-        return runs(self.buckets.numpy())
+    def from_farthest(self) -> Any:
+        """The buckets of the distances width - 1 down to 1 - width, for a compiled loop."""
+        return self.buckets.flip(0).numpy().astype("uint64")
 
     @cached_property
     def from_zero(self) -> Tensor:
@@ -61,25 +60,30 @@ def attend(
     penalty: (rows, 1, 1, width).
     """
     heads = attention.num_attention_heads
-    position_key, position_query = positions
     q = _split_heads(attention.query_proj(queries), heads)
     k = _split_heads(attention.key_proj(hidden), heads)
     v = _split_heads(attention.value_proj(hidden), heads)
-    from_query = q @ position_key  # (rows, heads, n, 2 * span)
-    from_key = position_query @ k.transpose(-1, -2)  # (rows, heads, 2 * span, width)
-    from_key += penalty  # the mask, as part of the bias
     if places is not None:
-        context = _attend_from(places, q, k, v, from_query, from_key, distances)
+        context = _attend_from(places, q, k, v, positions, distances, penalty)
     elif q.device.type == "cpu" and q.dtype == torch.float32:
-        context = _attend_on_cpu(q, k, v, from_query, from_key, distances)
+        context = _attend_on_cpu(q, k, v, positions, distances, penalty)
     else:
-        context = attend_fused(q, k, v, from_query, from_key, distances)
+        context = attend_fused(q, k, v, positions, distances, penalty)
     return context.transpose(1, 2).flatten(2)
 
 
+def _position_terms(q: Tensor, k: Tensor, positions: Positions, penalty: Tensor) -> tuple[Tensor, Tensor]:
+    """For each bucket: of queries (rows, heads, n, 2 * span), and of keys (rows, heads, 2 * span, width) with the mask."""
+    position_key, position_query = positions
+    from_key = position_query @ k.transpose(-1, -2)
+    from_key += penalty
+    return q @ position_key, from_key
+
+
 def _attend_from(
-    places: Tensor, q: Tensor, k: Tensor, v: Tensor, from_query: Tensor, from_key: Tensor, distances: Distances
+    places: Tensor, q: Tensor, k: Tensor, v: Tensor, positions: Positions, distances: Distances, penalty: Tensor
 ) -> Tensor:
+    from_query, from_key = _position_terms(q, k, positions, penalty)
     away = places[..., None] - torch.arange(k.shape[2], device=places.device)
     buckets = distances.from_zero[away][:, None].expand(-1, q.shape[1], -1, -1)
     bias = from_query.gather(-1, buckets) + from_key.gather(-2, buckets)
@@ -87,33 +91,40 @@ def _attend_from(
 
 
 def _attend_on_cpu(
-    q: Tensor, k: Tensor, v: Tensor, from_query: Tensor, from_key: Tensor, distances: Distances
+    q: Tensor, k: Tensor, v: Tensor, positions: Positions, distances: Distances, penalty: Tensor
 ) -> Tensor:
+    """In chunks of CHUNK scores: the more queries at once the fuller the kernel's blocks, then heads, then rows."""
     from sppo_ray.judging.pairrm.bias import fill
 
     rows, heads, width, size = q.shape
-    # One head of a row at a time: the more queries per chunk, the fuller the kernel's blocks.
-    q, k, v, from_query, from_key = (each.flatten(0, 1).unsqueeze(1) for each in (q, k, v, from_query, from_key))
+    queries = max(1, min(width, CHUNK // width))
+    some_heads = max(1, min(heads, CHUNK // (width * queries)))
+    some_rows = max(1, CHUNK // (width * queries * heads))
+    # Allocating it for every chunk would cost more than filling it.
+    memory = q.new_empty(some_rows * some_heads * queries * width)
     context = torch.empty_like(q)
-    block = max(1, min(width, CHUNK // width))
-    step = max(1, CHUNK // (width * block))
-    memory = q.new_empty(step, 1, block, width)  # allocating it for every chunk would cost more than filling it
-    for start in range(0, width, block):
-        part = slice(start, start + block)
-        for first in range(0, rows * heads, step):
-            some = slice(first, first + step)
-            left = q[some, :, part]
-            bias = memory[: left.shape[0], :, : left.shape[2]]
-            arrays = (tensor.numpy() for tensor in (bias, from_query[some, :, part], from_key[some]))
-            fill(*arrays, start, *distances.runs)
-            context[some, :, part] = scaled_dot_product_attention(
-                left, k[some], v[some], attn_mask=bias, scale=_scale(size)
+    for row, head in product(range(0, rows, some_rows), range(0, heads, some_heads)):
+        each, of_heads = slice(row, row + some_rows), slice(head, head + some_heads)
+        left, right, values = (tensor[each, of_heads] for tensor in (q, k, v))
+        own = positions[0][of_heads], positions[1][of_heads]
+        from_query, from_key = _position_terms(left, right, own, penalty[each])
+        for start in range(0, width, queries):
+            part = slice(start, start + queries)
+            some = left[:, :, part]
+            bias = memory[: some[..., 0].numel() * width].view(*some.shape[:-1], width)
+            arrays = (tensor.numpy() for tensor in (bias, from_query[:, :, part], from_key))
+            fill(*arrays, start, distances.from_farthest)
+            context[each, of_heads, part] = scaled_dot_product_attention(
+                some, right, values, attn_mask=bias, scale=_scale(size)
             )
-    return context.view(rows, heads, width, size)
+    return context
 
 
-def attend_fused(q: Tensor, k: Tensor, v: Tensor, from_query: Tensor, from_key: Tensor, distances: Distances) -> Tensor:
+def attend_fused(
+    q: Tensor, k: Tensor, v: Tensor, positions: Positions, distances: Distances, penalty: Tensor
+) -> Tensor:
     """All in one kernel, scores and their sums in float32. q, k, v: (rows, heads, width, size)."""
+    from_query, from_key = _position_terms(q, k, positions, penalty)
     buckets = distances.from_zero
 
     def with_positions(score: Tensor, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
