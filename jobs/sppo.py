@@ -180,7 +180,7 @@ def describe(status: RunStatus) -> list[str]:
         f"{head}{paused}{loss}",
         *why,
         *(_stage_line(stage, left[key]) for key, stage in status.stages.items() if stage.began is not None),
-        *(_pool_line(name, pool) for name, pool in status.pools.items() if pool.sequences),
+        *(line for name, pool in status.pools.items() if (line := _pool_line(name, pool))),
         *status.warnings,
     ]
 
@@ -192,8 +192,14 @@ def _stage_line(stage: Stage, left: float | None) -> str:
 
 
 def _pool_line(name: str, pool: PoolStatus) -> str:
-    rate = "" if pool.tokens_per_second is None else f"{pool.tokens_per_second:,.0f} tokens/s, "
-    return f"{name}: {rate}{pool.sequences} sequences in flight"
+    """What the engines of a pool do; nothing if they are there and idle."""
+    starting = sum(member.state == "starting" for member in pool.members)
+    parts = [f"{starting} of {len(pool.members)} starting"] if starting else []
+    if pool.sequences and pool.tokens_per_second is not None:
+        parts.append(f"{pool.tokens_per_second:,.0f} tokens/s")
+    if pool.sequences:
+        parts.append(f"{pool.sequences} sequences in flight")
+    return f"{name}: {', '.join(parts)}" if parts else ""
 
 
 def say(line: str) -> None:

@@ -147,7 +147,8 @@ def _read(source: PromptSource, split: str | None) -> _Rows:
         )
     several = sum(len(prompt.messages) > 1 for prompt in prompts)
     completed = ", ".join(name for name in columns[1:] if name not in UNREAD_COLUMNS)
-    read_as = f"column {column}{completed and f' with {completed}'}, {len(prompts)} prompts, {several} of several turns"
+    read_as = f"column {column}{completed and f' with {completed}'}, {len(prompts)} prompts"
+    read_as += f", {several} of several turns" if several else ""
     return _Rows(prompts, [f"{table.where}, {row}" for row in bad], f"{table.where}: {read_as}")
 
 

@@ -33,8 +33,8 @@ def test_training_leaves_out_what_the_evaluation_asks_and_counts_what_it_drops(t
         skipped=[f"{training}, line 7 is empty"],
         cut=1,
         formats=[
-            f"{training}: column prompt, 7 prompts, 0 of several turns",
-            f"{asked}: column prompt, 3 prompts, 0 of several turns",
+            f"{training}: column prompt, 7 prompts",
+            f"{asked}: column prompt, 3 prompts",
         ],
     )
     for words_said in (

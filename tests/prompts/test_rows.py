@@ -153,7 +153,7 @@ def test_two_alpaca_tasks_of_one_instruction_are_two_prompts(tmp_path):
     result = read(write(tmp_path / "a.jsonl", rows))
     assert texts(result.prompts) == ["Find the odd one.\n\nPear, Plum, Saw", "Find the odd one.\n\nRed, Blue, Seven"]
     assert result.duplicates == 0
-    assert result.formats == [f"{tmp_path}/a.jsonl: column instruction with input, 2 prompts, 0 of several turns"]
+    assert result.formats == [f"{tmp_path}/a.jsonl: column instruction with input, 2 prompts"]
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,5 @@ def test_the_log_says_how_far_stages_and_engines_are(clock: Clock) -> None:
     assert describe(run) == ["iteration 1: sampling, judging", "sampling  0 of 100 prompts", engines]
     stages["generate"].add(20)
     assert describe(run)[1] == "sampling  20 of 100 prompts, 2/s, 40 s left"
+    pools["rankers"].members.append(MemberStatus("ranker-1", "starting", None, 0, 0, None))
+    assert describe(run)[2:] == [engines, "rankers: 1 of 2 starting"]
