@@ -24,6 +24,7 @@ from ray.train import (
 )
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.util.placement_group import PlacementGroup, PlacementGroupID, placement_group_table, remove_placement_group
 
 from actors.cluster.placement import trainer_scaling
@@ -114,12 +115,24 @@ def _release_devices() -> None:
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(number))))
 
 
+class _ReleaseDevices(WorkerGroupCallback):
+    """Before workers start: those before them are gone.
+
+    Ray Train 2.60 forgets a group one of whose workers dies while they meet in torch's process group: the others wait there for
+    half an hour, and the next group for their devices for ever.
+    """
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        _release_devices()
+
+
 class _Trainer(TorchTrainer):
     """Without Ray Train's cleaner of placement groups, a process that outlives the job if the controller is killed."""
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+        kept = [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
+        return [_ReleaseDevices(), *kept]
 
 
 def _trainer(job: Job, pairs: dict[int, Dataset]) -> TorchTrainer:

@@ -1,9 +1,16 @@
 """What a training does around its workers."""
 
+import os
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig
+from ray.train.torch.config import _TorchBackend
 from ray.util.placement_group import placement_group, placement_group_table
 
 from actors.run import trainer
@@ -24,3 +31,38 @@ def test_devices_of_dead_trainers_of_this_job_are_released_wherever_ray_address_
     while placement_group_table(group)["state"] != "REMOVED":
         assert time.monotonic() < ends
         time.sleep(0.05)
+
+
+class DiesWhenTheyMeet(_TorchBackend):
+    """A worker that dies, the first time, before it has joined the others in their process group."""
+
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        assert isinstance(backend_config, Meeting)
+        if not backend_config.died.exists():
+            backend_config.died.touch()
+            worker_group.execute_single_async(1, os._exit, 1)
+        super().on_start(worker_group, backend_config)
+
+
+@dataclass
+class Meeting(TorchConfig):
+    died: Path = Path()
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return DiesWhenTheyMeet
+
+
+def test_workers_whose_fellow_died_before_they_met_give_way_to_the_next(cluster: None, tmp_path: Path) -> None:
+    run = trainer._Trainer(
+        lambda: None,
+        torch_config=Meeting(backend="gloo", died=tmp_path / "died"),
+        scaling_config=ScalingConfig(
+            num_workers=2, resources_per_worker={"CPU": 1.5}
+        ),  # of four: no room for two groups
+        run_config=RunConfig(storage_path=str(tmp_path / "train")),
+    )
+    started = time.monotonic()
+    run.fit()
+    assert (tmp_path / "died").exists()
+    assert time.monotonic() - started < 120
