@@ -62,7 +62,5 @@ def test_workers_whose_fellow_died_before_they_met_give_way_to_the_next(cluster:
         ),  # of four: no room for two groups
         run_config=RunConfig(storage_path=str(tmp_path / "train")),
     )
-    started = time.monotonic()
     run.fit()
     assert (tmp_path / "died").exists()
-    assert time.monotonic() - started < 120
