@@ -54,12 +54,12 @@ class Meeting(TorchConfig):
 
 
 def test_workers_whose_fellow_died_before_they_met_give_way_to_the_next(cluster: None, tmp_path: Path) -> None:
+    # Of four CPUs: no room for two groups.
+    workers = ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1.5})
     run = trainer._Trainer(
         lambda: None,
         torch_config=Meeting(backend="gloo", died=tmp_path / "died"),
-        scaling_config=ScalingConfig(
-            num_workers=2, resources_per_worker={"CPU": 1.5}
-        ),  # of four: no room for two groups
+        scaling_config=workers,
         run_config=RunConfig(storage_path=str(tmp_path / "train")),
     )
     run.fit()
