@@ -84,7 +84,6 @@ def fit(job: Job, pairs: dict[int, Dataset]) -> None:
     Raises `RunFailed` with the cause, or `RunStopped` if the coordinator stopped it.
     """
     for failures in itertools.count(1):
-        _release_devices()
         try:
             _trainer(job, pairs).fit()
             break
@@ -116,7 +115,7 @@ def _release_devices() -> None:
 
 
 class _ReleaseDevices(WorkerGroupCallback):
-    """Before workers start: those before them are gone.
+    """Before workers start: those before them are gone, also those of a controller that died.
 
     Ray Train 2.60 forgets a group one of whose workers dies while they meet in torch's process group: the others wait there for
     half an hour, and the next group for their devices for ever.

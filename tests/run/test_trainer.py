@@ -62,5 +62,9 @@ def test_workers_whose_fellow_died_before_they_met_give_way_to_the_next(cluster:
         scaling_config=workers,
         run_config=RunConfig(storage_path=str(tmp_path / "train")),
     )
+    # Of a trainer that died.
+    left = placement_group([{"CPU": 1.5}] * 2)
+    assert left.wait(30)
     run.fit()
     assert (tmp_path / "died").exists()
+    assert placement_group_table(left)["state"] == "REMOVED"
