@@ -3,7 +3,8 @@
     python jobs/compare.py [--seeds 1,2,3] [--etas 2.5,5,10] [--folder compare] [key.path=value ...]
 
 Each objective takes, of the etas, the one whose last policy the judge prefers most on seed 0; the rule, which no run sees, then
-marks the runs on the other seeds. With a single eta nothing is tuned. Settings are those of the recipe `playground`.
+marks the runs on the other seeds. With a single eta nothing is tuned. Settings are those of the recipe `playground`, but in
+float32, in which every CPU is fast.
 Each finished run stays in the folder as a small JSON and is not repeated; the same command goes on where it was stopped.
 Writes comparison.md and comparison.svg there. Exit status of `sppo-ray run` where a run fails.
 """
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(folder: Path, name: str, eta: float, seed: int, settings: list[str]) -> Run:
     """What came out of a run. All share the Ray that the first one starts."""
-    words = [*OBJECTIVES[name], f"training.eta={eta:g}", f"seed={seed}", *settings]
+    words = ["policy.dtype=float32", *OBJECTIVES[name], f"training.eta={eta:g}", f"seed={seed}", *settings]
     place = folder / f"{name.replace(', ', '-').replace(' ', '-')}-eta-{eta:g}-seed-{seed}"
     return run_once(place, words, lambda ledger: {"eta": eta, "seed": seed, **outcome(ledger)})
 
@@ -104,9 +105,7 @@ def kl_from_base(sampled: list[Candidates], base: str) -> float:
     from sppo_ray.training.batching import Row, collate
     from sppo_ray.training.logprobs import Scorer
 
-    scorer = Scorer(
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, attn_implementation="eager").eval()
-    )
+    scorer = Scorer(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager").eval())
     gaps: list[float] = []
     for row in sampled:
         responses = [Response(ids, logprobs, 0.5) for ids, logprobs in zip(row.token_ids, row.logprobs, strict=True)]

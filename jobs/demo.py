@@ -22,6 +22,7 @@ from pathlib import Path
 from actors.cluster.connection import shorten_temporary_folder
 from jobs.command_line import command
 from sppo_ray.instructions import small_model
+from sppo_ray.preparation.machine import SLOW_BF16, vectors
 
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     if set(words) & {"-h", "--help"}:
         print((__doc__ or "").strip())
         return 0
-    words = [*words, *model_override(words)]
+    words = [*words, *overrides(words)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started this in the background
     runs = Path("runs").resolve()
@@ -66,11 +67,22 @@ def main(arguments: list[str] | None = None) -> int:
             stop(head)
 
 
-def model_override(words: list[str]) -> list[str]:
-    """The folder of the real model, where the recipe is the one that trains it and names no other."""
-    if REAL_MODEL not in words or any(word.startswith("policy.model=") for word in words):
+def overrides(words: list[str]) -> list[str]:
+    """The folder of the real model, and the precision that this machine is fast in, of recipes made for CPUs.
+
+    Nothing where the words name another recipe or a configuration, or set the same.
+    """
+    given = {word.split("=")[0] for word in words}
+    real = REAL_MODEL in {word.removeprefix("--recipe=") for word in words}
+    if not real and given & {"--recipe", "--config"}:
         return []
-    return [f"policy.model={small_model()}"]
+    found = []
+    if real and "policy.model" not in given:
+        found.append(f"policy.model={small_model()}")
+    if "policy.dtype" not in given and vectors() in SLOW_BF16:
+        print(f"policy.dtype=float32: this CPU has {vectors()} and no more, and is slow in bfloat16", flush=True)
+        found.append("policy.dtype=float32")
+    return found
 
 
 def head_environment() -> dict[str, str]:

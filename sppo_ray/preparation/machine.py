@@ -22,6 +22,7 @@ from sppo_ray.sampling import has_flashinfer_sampler
 
 DRIVERS = {12: 525, 13: 580}  # the oldest of NVIDIA's drivers that runs a CUDA version, from the release notes of CUDA
 LEAST_CAPABILITY, BF16_CAPABILITY = 7.5, 8.0  # of CUDA 13, and of vLLM for bfloat16
+SLOW_BF16 = ("AVX2", "DEFAULT")  # of x86; oneDNN computes in bfloat16 with AVX-512 and more
 OPEN_FILES = 4096  # Ray raises the soft limit to 65,536 or the hard one
 SHARED_GIB = 1.0  # NCCL's and vLLM's segments between the processes of a node; Docker gives 64 MiB if not asked
 GB = 1e9
@@ -31,12 +32,14 @@ GB = 1e9
 class Machine:
     """cuda: that PyTorch was built for. Whatever concerns GPUs is only looked up where nvidia-smi answers.
 
+    vectors: the CPU's instructions that PyTorch uses, in its words ("AVX2").
     gpu_gib: memory of the smallest GPU.  sampler: whether FlashInfer's sampler is there or can be compiled.
     """
 
     host_gib: float
     shared_gib: float
     open_files: int
+    vectors: str
     gpus: int = 0
     gpu_gib: float | None = None
     driver: str = ""
@@ -51,7 +54,8 @@ class Machine:
 def machine() -> Machine:
     """Runs on the node."""
     shared = shutil.disk_usage("/dev/shm").total / GIB
-    system = Machine(host_gib(), shared, open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    system = Machine(host_gib(), shared, files, vectors())
     smallest = gpu_gib()
     if smallest is None:
         return system
@@ -71,6 +75,12 @@ def machine() -> Machine:
         sampler=has_flashinfer_sampler(),
         wants_sampler=os.environ.get("VLLM_USE_FLASHINFER_SAMPLER") == "1",
     )
+
+
+def vectors() -> str:
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def host_gib() -> float:
@@ -144,6 +154,12 @@ def slowing(config: Config, roles: list[str], found: Machine, workers: int, obje
         lines.append(
             f"/dev/shm has {found.shared_gib:.1f} GiB, Ray's objects may take {objects / GIB:.1f} and then go to the disk: "
             "start the container with a larger --shm-size"
+        )
+    on_cpu = [role for role in roles if role in ("generators", "trainers") and not _gpus(config, role)]
+    if on_cpu and config.policy.dtype == "bfloat16" and found.vectors in SLOW_BF16:
+        lines.append(
+            f"its CPU has {found.vectors} and no more, with which PyTorch multiplies in bfloat16 at a tenth of float32's speed "
+            "and less: policy.dtype=float32 in a new run"
         )
     if not found.gpus:
         return lines

@@ -201,3 +201,22 @@ def test_each_job_has_its_command(capsys):
     text = capsys.readouterr().out
     for name, (_, words) in cli.JOBS.items():
         assert f"    {name} " in text and words.split(",")[0][:40] in text
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ([], ["policy.dtype=float32"]),
+        (["policy.dtype=bfloat16", "seed=1"], []),
+        (["--recipe", "smollm2-135m-instruct"], ["policy.model=m", "policy.dtype=float32"]),
+        (["--recipe=smollm2-135m-instruct", "policy.model=/m"], ["policy.dtype=float32"]),
+        (["--config", "mine.yaml"], []),
+        (["--recipe", "gemma-2-9b-it"], []),
+    ],
+)
+def test_the_demo_takes_the_precision_that_the_machine_is_fast_in(words, found, monkeypatch):
+    monkeypatch.setattr(demo, "small_model", lambda: "m")
+    monkeypatch.setattr(demo, "vectors", lambda: "AVX2")
+    assert demo.overrides(words) == found
+    monkeypatch.setattr(demo, "vectors", lambda: "AVX512")
+    assert demo.overrides(words) == [word for word in found if "dtype" not in word]

@@ -13,7 +13,7 @@ from sppo_ray.sampling import has_flashinfer_sampler
 
 CONFIG = load_config("gemma-2-9b-it")
 ALL = ["generators", "rankers", "trainers"]
-CPU = Machine(host_gib=1024, shared_gib=512, open_files=65536)
+CPU = Machine(host_gib=1024, shared_gib=512, open_files=65536, vectors="AVX512")
 GPU = replace(CPU, gpus=8, gpu_gib=80.0, driver="580.95.05", capability=9.0, cuda="13.0")
 OFFLOADED = load_config("gemma-2-9b-it", overrides=["training.offload=optimizer", "training.workers=8"])
 
@@ -76,6 +76,15 @@ def test_what_only_slows_is_no_problem() -> None:
     assert "no nvcc and ninja" in line and "PyTorch's kernels" in line
     (line,) = slowing(CONFIG, ALL, replace(CPU, shared_gib=0.0625), 8, 2 * 2**30)
     assert line.startswith("/dev/shm has 0.1 GiB, Ray's objects may take 2.0")
+
+
+def test_bfloat16_on_a_cpu_without_its_instructions_is_said_to_be_slow() -> None:
+    old, on_cpus = replace(CPU, vectors="AVX2"), load_config("playground")
+    (line,) = slowing(on_cpus, ALL, old, 2, 0.0)
+    assert "AVX2" in line and line.endswith("policy.dtype=float32 in a new run")
+    assert slowing(on_cpus, ["rankers"], old, 2, 0.0) == slowing(on_cpus, ALL, CPU, 2, 0.0) == []
+    assert slowing(CONFIG, ALL, replace(GPU, vectors="AVX2"), 8, 0.0) == []  # GPUs compute
+    assert slowing(load_config("playground", overrides=["policy.dtype=float32"]), ALL, old, 2, 0.0) == []
 
 
 def test_a_disk_that_is_too_small_by_the_plan_s_bytes() -> None:
