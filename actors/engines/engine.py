@@ -6,6 +6,8 @@ In: how to build the engine. Out: the running engine, for the shell's own method
 from collections.abc import Callable
 from typing import Any
 
+import ray
+
 from sppo_ray.errors import EngineFailed
 from sppo_ray.records import Progress
 from sppo_ray.run_folder import Ledger
@@ -39,6 +41,7 @@ class EngineActor:
     def placed(self) -> None:
         """Return as soon as the process runs."""
 
+    @ray.method(enable_task_events=False)  # asked every second
     def progress(self) -> Progress | None:
         """What the engine has done and does; None for an engine that does not count."""
         return None

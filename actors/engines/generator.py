@@ -67,8 +67,8 @@ class GeneratorActor(EngineActor):
 
     # In threads of their own: neither people nor the status wait for the blocks of the run.
 
-    @ray.method(concurrency_group="status")
-    def progress(self) -> Progress | None:  # type: ignore[override]
+    @ray.method(concurrency_group="status", enable_task_events=False)
+    def progress(self) -> Progress | None:
         return self._started.progress() if self._started is not None else None
 
     @ray.method(concurrency_group="people", num_returns="streaming")

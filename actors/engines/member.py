@@ -46,6 +46,7 @@ class Member:
     failed_starts: int = 0  # in a row
     retry_at: float | None = None  # seconds since the epoch
     outage: int | None = None  # index of the outage that it is recovering from
+    polled: float = 0.0  # when it was last asked how far it is
     progress: Progress | None = None
     samples: deque[tuple[float, int]] = field(default_factory=deque)  # (seconds, tokens so far)
     settling: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -57,7 +58,7 @@ class Member:
             self.samples.clear()  # another process counts from 0
         if progress is not None:
             self.samples.append((now, progress.tokens))
-            while now - self.samples[0][0] > RATE_SECONDS:
+            while len(self.samples) > 2 and now - self.samples[0][0] > RATE_SECONDS:
                 self.samples.popleft()
 
     def status(self) -> MemberStatus:

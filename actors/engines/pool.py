@@ -144,9 +144,9 @@ class Routing(Members):
         )
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, enable_task_events=False)  # type: ignore[call-overload]
 class Pool(Routing):
-    """A pool in a process of its own. Its members end with it."""
+    """A pool in a process of its own. Its members end with it. Ray's list of tasks has the members' calls alone."""
 
     def __repr__(self) -> str:
         return f"Pool({self._name})"

@@ -32,7 +32,7 @@ EVALUATED = ("win_rate_vs_base", "win_rate_vs_previous", "mean_response_tokens")
 STOP_SECONDS = 60.0  # for a trainer to reach its next step; writing a checkpoint after that takes as long as it takes
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, enable_task_events=False)  # type: ignore[call-overload]
 class Coordinator(Board):
     def __init__(self, config: Config, ledger: Ledger, base: Snapshot, rule: Rule | None) -> None:
         super().__init__(config.iterations)

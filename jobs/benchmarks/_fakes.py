@@ -57,7 +57,8 @@ def open_pools(
         Pool.remote("ranker", start_ranker, config.rankers),
     ]
     ray.get([pools[0].open.remote(BASE), pools[1].open.remote()], timeout=READY_SECONDS)
-    return EnginePools(config, ledger, pools[0], pools[1]), ray.remote(num_cpus=0)(Board).remote()
+    board = ray.remote(num_cpus=0, enable_task_events=False)(Board)  # type: ignore[call-overload]
+    return EnginePools(config, ledger, pools[0], pools[1]), board.remote()
 
 
 def some_prompts(count: int) -> list[Prompt]:

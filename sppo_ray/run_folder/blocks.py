@@ -62,7 +62,8 @@ def to_bytes(records: list[Record], kind: type[Record]) -> bytes:
 
 
 def from_bytes(data: bytes, kind: type[Record]) -> Records[Record]:
-    return Records(pq.read_table(pa.BufferReader(data)), kind)
+    # Not `read_table`, which takes twice as long to make a dataset of it.
+    return Records(pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False), kind)
 
 
 def is_whole(data: bytes) -> bool:

@@ -41,6 +41,7 @@ class StubActor:
 
     async def _run(self, method: str, *arguments: Any) -> Any:
         if method == "progress":
+            self.world.polls[self.name] += 1
             if self.world.errors.get(method):
                 raise task_error(self.world.errors[method].pop(0))
             return Progress(self.tokens, 3) if self.started else None
@@ -94,6 +95,7 @@ class World:
         self.actors: list[StubActor] = []
         self.errors: dict[str, list[Exception]] = {}
         self.calls: Counter[str] = Counter()
+        self.polls: Counter[str] = Counter()  # by member
         self.log: list[tuple[Any, ...]] = []
         self.hold = asyncio.Event()
         self.hold.set()

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from actors.engines import PoolState, members
+from actors.engines import PoolState, member, members
 from actors.engines.pool import Routing
 from sppo_ray.errors import BlockFailed, EngineFailed, ModelError, RunFailed, SnapshotMismatch
 from sppo_ray.records import Snapshot
@@ -185,6 +185,21 @@ def test_tokens_per_second_move_with_every_poll() -> None:
         sampling.cancel()
 
     play(story, min=1, max=1)
+
+
+def test_a_large_pool_asks_its_members_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "MOST_POLLS", 2)
+    monkeypatch.setattr(member, "RATE_SECONDS", 0.0)  # so that the time between two turns is longer
+
+    async def story(world: World, pool: Routing) -> None:
+        await pool.open(BASE)
+        asked = [world.polls[f"generator-{n}"] for n in range(5)]
+        await until(lambda: all(world.polls[f"generator-{n}"] >= asked[n] + 4 for n in range(5)))
+        counts = [world.polls[f"generator-{n}"] - asked[n] for n in range(5)]
+        assert max(counts) - min(counts) <= 1
+        assert all(one.tokens_per_second == 0 for one in (await pool.status()).members)
+
+    play(story, min=5, max=5)
 
 
 def test_an_engine_that_died_while_nobody_asked_it_anything_is_replaced() -> None:
