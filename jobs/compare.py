@@ -4,7 +4,7 @@
 
 Each objective takes, of the etas, the one whose last policy the judge prefers most on seed 0; the rule, which no run sees, then
 marks the runs on the other seeds. With a single eta nothing is tuned. Settings are those of the recipe `playground`, but in
-float32, in which every CPU is fast.
+float32, in which every CPU is fast, and with one train worker.
 Each finished run stays in the folder as a small JSON and is not repeated; the same command goes on where it was stopped.
 Writes comparison.md and comparison.svg there. Exit status of `sppo-ray run` where a run fails.
 """
@@ -26,6 +26,7 @@ from sppo_ray.evaluation import align, rule_wins, win_rate
 from sppo_ray.records import Candidates, Response
 from sppo_ray.run_folder import Ledger, files
 
+SAME = ["policy.dtype=float32", "training.workers=1", "training.micro_batch_size=4"]  # a batch is one forward pass
 INPO = "training.anchors={current: 0.6666667, base: 0.3333333}"
 OBJECTIVES = {
     "SPPO, pairwise": ["training.loss=sppo", "judge.estimator=pairwise"],
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(folder: Path, name: str, eta: float, seed: int, settings: list[str]) -> Run:
     """What came out of a run. All share the Ray that the first one starts."""
-    words = ["policy.dtype=float32", *OBJECTIVES[name], f"training.eta={eta:g}", f"seed={seed}", *settings]
+    words = [*SAME, *OBJECTIVES[name], f"training.eta={eta:g}", f"seed={seed}", *settings]
     place = folder / f"{name.replace(', ', '-').replace(' ', '-')}-eta-{eta:g}-seed-{seed}"
     return run_once(place, words, lambda ledger: {"eta": eta, "seed": seed, **outcome(ledger)})
 
