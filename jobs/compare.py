@@ -12,6 +12,7 @@ Writes comparison.md and comparison.svg there. Exit status of `sppo-ray run` whe
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("compare"))
     parser.add_argument("settings", metavar="key.path=value", nargs="*", help="of all runs")
     given = parser.parse_intermixed_args(arguments)
-    folder, found = given.folder.resolve(), {}
+    folder, found, runs = given.folder.resolve(), {}, list[Run]()
     for name in OBJECTIVES:
         tried = {eta: run(folder, name, eta, TUNING_SEED, given.settings) for eta in given.etas if given.etas[1:]}
         eta = max(tried, key=lambda eta: tried[eta]["judge"][-1]) if tried else given.etas[0]
         found[name] = [run(folder, name, eta, seed, given.settings) for seed in given.seeds]
-    text = table(found)
+        runs += [*tried.values(), *found[name]]
+    text = f"{table(found)}\n{len(runs)} runs, {sum(run['minutes'] for run in runs):.0f} minutes one after the other.\n"
     files.write_bytes(folder / "comparison.md", text.encode())
     draw(found, folder / "comparison.svg")
     print(text)
@@ -69,13 +71,17 @@ def run(folder: Path, name: str, eta: float, seed: int, settings: list[str]) -> 
 
 
 def run_once(place: Path, words: list[str], outcome: Callable[[Ledger], Run], *options: str) -> Run:
-    """What came out of a run with these settings, of this process or an earlier one; only that is kept, beside its folder."""
+    """What came out of a run with these settings, of this process or an earlier one; only that is kept, beside its folder.
+
+    minutes: that it took, with what is computed of it.
+    """
     kept = place.parent / f"{place.name}.json"  # an eta of 2.5 is no suffix
     if kept.exists() and (result := json.loads(kept.read_text()))["settings"] == words:
         return dict(result)
+    began = time.monotonic()
     if status := sppo.main([*options, "--run-dir", str(place), *words]):
         sys.exit(status)
-    result = {"settings": words, **outcome(Ledger(place))}
+    result = {"settings": words, **outcome(Ledger(place)), "minutes": (time.monotonic() - began) / 60}
     files.write_json(kept, result)
     files.remove(place)
     return result
@@ -94,7 +100,6 @@ def outcome(ledger: Ledger) -> Run:
         "judge": [report["win_rate_vs_base"] for report in reports],
         "tokens": [report["mean_response_tokens"] for report in reports],
         "kl": [kl_from_base(last, str(playground.build().policy))],
-        "seconds": sum(report["seconds"]["total"] for report in reports),
     }
 
 

@@ -148,13 +148,14 @@ class Coordinator(Board):
 
     def _start_trainer(self, iterations: range) -> asyncio.Task[None]:
         """Train these iterations, each as soon as its pairs are judged; the task ends after the last one."""
-        # Imported lazily: pickling a coordinator handle imports this module, and torch with it.
-        from actors.run.trainer import Job, fit
-
         myself = ray.get_runtime_context().current_actor
-        job = Job(self._config, self._ledger, self._base, iterations, myself)
 
         def train() -> None:
+            # Imported lazily: pickling a coordinator handle imports this module, and torch with it. Here and not in the event
+            # loop, which has the engines started meanwhile.
+            from actors.run.trainer import Job, fit
+
+            job = Job(self._config, self._ledger, self._base, iterations, myself)
             fit(job, {t: training_pairs(self._config, self._ledger, myself, t) for t in iterations})
 
         async def watched() -> None:

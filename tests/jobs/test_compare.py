@@ -52,6 +52,7 @@ def test_eta_is_tuned_by_the_judge_on_a_seed_of_its_own_and_no_run_is_repeated(
     # 0.6 and 0.8, 0.7 and 0.9: 0.75 in the mean; KL 0.5 and 1.
     row = next(line for line in (tmp_path / "comparison.md").read_text().splitlines() if line.startswith("| INPO"))
     assert row.startswith("| INPO | 5 | 0.750 (") and row.endswith("| 0.700, 0.800 | 0.600 | 12.0 | 0.75 |")
+    assert (tmp_path / "comparison.md").read_text().endswith("\n30 runs, 0 minutes one after the other.\n")
     assert "<svg" in (tmp_path / "comparison.svg").read_text()
     kept = json.loads((tmp_path / "REBEL-eta-5-seed-2.json").read_text())
     assert kept["settings"] == [*compare.SAME, "training.loss=rebel", "training.eta=5", "seed=2"]
