@@ -23,9 +23,34 @@ ROUNDS = 8
 
 
 def run() -> list[Ratio]:
-    start_ray()
     preparation = prepare(load_config("playground", overrides=["generators.cpus=1"]), say=lambda line: None)
-    config, prompts, candidates = preparation.config, preparation.prompts[1], preparation.config.generation.candidates
+    rates, busy = in_turn(preparation, preparation.prompts[1], ROUNDS, five_passes=True)
+    slow = "on a CPU a step costs what its tokens cost, so a small last batch of a pass wastes little"
+    return [
+        at_least(
+            "generation: pool to the bare engine",
+            ratios(rates["pool"], rates["bare"]),
+            0.95,
+            "blocks are written in the engine's process, 2 to 3 %, and rounds of three seconds vary by 5 %",
+            **means(rates),
+        ),
+        at_least(
+            "generation: pool to the release's five passes", ratios(rates["pool"], rates["five passes"]), 1.5, slow
+        ),
+        at_least("generation: busy share of the engine", busy, 0.95),
+    ]
+
+
+def means(rates: dict[str, list[float]]) -> dict[str, str]:
+    return {way: f"{sum(several) / len(several):.0f} tokens/s" for way, several in rates.items()}
+
+
+def in_turn(
+    preparation: Preparation, prompts: list[Prompt], rounds: int, five_passes: bool = False
+) -> tuple[dict[str, list[float]], float]:
+    """Tokens per second of each way in each round, and the busy share of the pool's engine in the last one."""
+    start_ray()
+    config, candidates = preparation.config, preparation.config.generation.candidates
     rates: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         bare = (
@@ -34,33 +59,19 @@ def run() -> list[Ratio]:
             .remote(config, preparation.base.uri, preparation.stop_token_ids)
         )
         pooled = Pooled(preparation, Ledger(Path(folder)))
-        for turn in range(ROUNDS + 1):
+        for turn in range(rounds + 1):
             turns = {
                 "pool": pooled.sample(prompts, turn),
                 "bare": ray.get(bare.sample.remote(prompts, candidates, 1)),
-                "five passes": ray.get(bare.sample.remote(prompts, 1, candidates)),
             }
+            if five_passes:
+                turns["five passes"] = ray.get(bare.sample.remote(prompts, 1, candidates))
             for way, (tokens, seconds) in turns.items():
                 if turn:  # the first one warms up
                     rates[way].append(tokens / seconds)
         busy = pooled.busy_share
     ray.shutdown()
-    rate = {way: sum(several) / ROUNDS for way, several in rates.items()}
-    detail = {way: f"{one:.0f} tokens/s" for way, one in rate.items()}
-    slow = "on a CPU a step costs what its tokens cost, so a small last batch of a pass wastes little"
-    return [
-        at_least(
-            "generation: pool to the bare engine",
-            ratios(rates["pool"], rates["bare"]),
-            0.95,
-            "blocks are written in the engine's process, 2 to 3 %, and rounds of three seconds vary by 5 %",
-            **detail,
-        ),
-        at_least(
-            "generation: pool to the release's five passes", ratios(rates["pool"], rates["five passes"]), 1.5, slow
-        ),
-        at_least("generation: busy share of the engine", busy, 0.95),
-    ]
+    return rates, busy
 
 
 class Pooled:
