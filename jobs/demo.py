@@ -22,7 +22,7 @@ from pathlib import Path
 from actors.cluster.connection import shorten_temporary_folder
 from jobs.command_line import command
 from sppo_ray.instructions import small_model
-from sppo_ray.preparation.machine import SLOW_BF16, vectors
+from sppo_ray.planning.devices import slow_in_bf16
 
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -79,8 +79,8 @@ def overrides(words: list[str]) -> list[str]:
     found = []
     if real and "policy.model" not in given:
         found.append(f"policy.model={small_model()}")
-    if "policy.dtype" not in given and vectors() in SLOW_BF16:
-        print(f"policy.dtype=float32: this CPU has {vectors()} and no more, and is slow in bfloat16", flush=True)
+    if "policy.dtype" not in given and (has := slow_in_bf16()):
+        print(f"policy.dtype=float32: this CPU has {has} and no more, and is slow in bfloat16", flush=True)
         found.append("policy.dtype=float32")
     return found
 

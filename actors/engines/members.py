@@ -22,9 +22,7 @@ from sppo_ray.reporting import MemberState, Outage
 log = logging.getLogger(__name__)
 
 TEND_SECONDS = 1.0
-MOST_POLLS = (
-    32  # members asked at a time, the others of a larger pool in their turn: a call takes both sides 3 ms of CPU
-)
+MOST_POLLS = 32  # members asked at a time, those of a larger pool in turn: a call takes both sides 3 ms of CPU
 POLL_SECONDS = 5.0  # for a member to say how far it is
 FIRST_RETRY_SECONDS, MOST_RETRY_SECONDS = 1.0, 60.0
 MOST_FIRST_STARTS = 12  # of a member, while no member of its pool has served yet: about seven minutes of waits

@@ -4,14 +4,14 @@ from jobs.benchmarks import Ratio, at_least, ratios
 from jobs.benchmarks.generation import in_turn, means
 from sppo_ray.config import load_config
 from sppo_ray.instructions import small_model
+from sppo_ray.planning.devices import slow_in_bf16
 from sppo_ray.preparation import prepare
-from sppo_ray.preparation.machine import SLOW_BF16, vectors
 
 ROUNDS, PROMPTS = 3, 12
 
 
 def run() -> list[Ratio]:
-    dtype = "float32" if vectors() in SLOW_BF16 else "bfloat16"
+    dtype = "float32" if slow_in_bf16() else "bfloat16"
     overrides = [f"policy.model={small_model()}", f"policy.dtype={dtype}", f"block={PROMPTS // 2}"]
     preparation = prepare(load_config("smollm2-135m-instruct", overrides=overrides), say=lambda line: None)
     rates, _ = in_turn(preparation, preparation.prompts[1][:PROMPTS], ROUNDS)

@@ -1,8 +1,9 @@
-"""GPUs by name, with the figures of their data sheets.
+"""GPUs by name, with the figures of their data sheets; whether this CPU is slow in bfloat16.
 
 In: a name or an amount of memory. Out: a `Device`.
 """
 
+import platform
 from dataclasses import dataclass, replace
 
 from sppo_ray.errors import ConfigError
@@ -47,3 +48,14 @@ def device(memory_gib: float, name: str | None = None) -> Device:
             raise ConfigError(f"no GPU {name!r} in the table; it has {', '.join(d.name for d in DEVICES)}")
         found = named[name.lower()]
     return replace(found, memory_gib=memory_gib)
+
+
+def slow_in_bf16() -> str | None:
+    """The instructions that PyTorch has on this CPU, where it is slow in bfloat16 with them: "AVX2"; None elsewhere.
+
+    On x86 oneDNN computes in bfloat16 with AVX-512 and more.
+    """
+    import torch
+
+    found = torch.backends.cpu.get_cpu_capability()
+    return found if platform.machine() == "x86_64" and found in ("AVX2", "DEFAULT") else None

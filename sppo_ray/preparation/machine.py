@@ -15,6 +15,7 @@ from pathlib import Path
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError
 from sppo_ray.models import model_shape
+from sppo_ray.planning.devices import slow_in_bf16
 from sppo_ray.planning.memory import GIB, HOST_PROCESSES, trainer_states
 from sppo_ray.planning.work import kept_bytes
 from sppo_ray.run_folder import remote
@@ -22,7 +23,6 @@ from sppo_ray.sampling import has_flashinfer_sampler
 
 DRIVERS = {12: 525, 13: 580}  # the oldest of NVIDIA's drivers that runs a CUDA version, from the release notes of CUDA
 LEAST_CAPABILITY, BF16_CAPABILITY = 7.5, 8.0  # of CUDA 13, and of vLLM for bfloat16
-SLOW_BF16 = ("AVX2", "DEFAULT")  # of x86; oneDNN computes in bfloat16 with AVX-512 and more
 OPEN_FILES = 4096  # Ray raises the soft limit to 65,536 or the hard one
 SHARED_GIB = 1.0  # NCCL's and vLLM's segments between the processes of a node; Docker gives 64 MiB if not asked
 GB = 1e9
@@ -32,14 +32,14 @@ GB = 1e9
 class Machine:
     """cuda: that PyTorch was built for. Whatever concerns GPUs is only looked up where nvidia-smi answers.
 
-    vectors: the CPU's instructions that PyTorch uses, in its words ("AVX2").
+    slow_bf16: the CPU's instructions, where PyTorch is slow in bfloat16 with them.
     gpu_gib: memory of the smallest GPU.  sampler: whether FlashInfer's sampler is there or can be compiled.
     """
 
     host_gib: float
     shared_gib: float
     open_files: int
-    vectors: str
+    slow_bf16: str | None = None
     gpus: int = 0
     gpu_gib: float | None = None
     driver: str = ""
@@ -55,7 +55,7 @@ def machine() -> Machine:
     """Runs on the node."""
     shared = shutil.disk_usage("/dev/shm").total / GIB
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    system = Machine(host_gib(), shared, files, vectors())
+    system = Machine(host_gib(), shared, files, slow_in_bf16())
     smallest = gpu_gib()
     if smallest is None:
         return system
@@ -75,12 +75,6 @@ def machine() -> Machine:
         sampler=has_flashinfer_sampler(),
         wants_sampler=os.environ.get("VLLM_USE_FLASHINFER_SAMPLER") == "1",
     )
-
-
-def vectors() -> str:
-    import torch
-
-    return torch.backends.cpu.get_cpu_capability()
 
 
 def host_gib() -> float:
@@ -156,9 +150,9 @@ def slowing(config: Config, roles: list[str], found: Machine, workers: int, obje
             "start the container with a larger --shm-size"
         )
     on_cpu = [role for role in roles if role in ("generators", "trainers") and not _gpus(config, role)]
-    if on_cpu and config.policy.dtype == "bfloat16" and found.vectors in SLOW_BF16:
+    if on_cpu and config.policy.dtype == "bfloat16" and found.slow_bf16:
         lines.append(
-            f"its CPU has {found.vectors} and no more, with which PyTorch multiplies in bfloat16 at a tenth of float32's speed "
+            f"its CPU has {found.slow_bf16} and no more, with which PyTorch multiplies in bfloat16 at a tenth of float32's speed "
             "and less: policy.dtype=float32 in a new run"
         )
     if not found.gpus:

@@ -216,7 +216,7 @@ def test_each_job_has_its_command(capsys):
 )
 def test_the_demo_takes_the_precision_that_the_machine_is_fast_in(words, found, monkeypatch):
     monkeypatch.setattr(demo, "small_model", lambda: "m")
-    monkeypatch.setattr(demo, "vectors", lambda: "AVX2")
+    monkeypatch.setattr(demo, "slow_in_bf16", lambda: "AVX2")
     assert demo.overrides(words) == found
-    monkeypatch.setattr(demo, "vectors", lambda: "AVX512")
+    monkeypatch.setattr(demo, "slow_in_bf16", lambda: None)
     assert demo.overrides(words) == [word for word in found if "dtype" not in word]

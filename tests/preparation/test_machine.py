@@ -7,13 +7,14 @@ import pytest
 
 from sppo_ray.config import load_config
 from sppo_ray.models import model_shape
+from sppo_ray.planning.devices import slow_in_bf16
 from sppo_ray.planning.work import kept_bytes
 from sppo_ray.preparation.machine import Machine, disk, enough, machine, missing, slowing
 from sppo_ray.sampling import has_flashinfer_sampler
 
 CONFIG = load_config("gemma-2-9b-it")
 ALL = ["generators", "rankers", "trainers"]
-CPU = Machine(host_gib=1024, shared_gib=512, open_files=65536, vectors="AVX512")
+CPU = Machine(host_gib=1024, shared_gib=512, open_files=65536)
 GPU = replace(CPU, gpus=8, gpu_gib=80.0, driver="580.95.05", capability=9.0, cuda="13.0")
 OFFLOADED = load_config("gemma-2-9b-it", overrides=["training.offload=optimizer", "training.workers=8"])
 
@@ -79,12 +80,19 @@ def test_what_only_slows_is_no_problem() -> None:
 
 
 def test_bfloat16_on_a_cpu_without_its_instructions_is_said_to_be_slow() -> None:
-    old, on_cpus = replace(CPU, vectors="AVX2"), load_config("playground")
+    old, on_cpus = replace(CPU, slow_bf16="AVX2"), load_config("playground")
     (line,) = slowing(on_cpus, ALL, old, 2, 0.0)
     assert "AVX2" in line and line.endswith("policy.dtype=float32 in a new run")
     assert slowing(on_cpus, ["rankers"], old, 2, 0.0) == slowing(on_cpus, ALL, CPU, 2, 0.0) == []
-    assert slowing(CONFIG, ALL, replace(GPU, vectors="AVX2"), 8, 0.0) == []  # GPUs compute
+    assert slowing(CONFIG, ALL, replace(GPU, slow_bf16="AVX2"), 8, 0.0) == []  # GPUs compute
     assert slowing(load_config("playground", overrides=["policy.dtype=float32"]), ALL, old, 2, 0.0) == []
+
+
+def test_only_an_x86_without_avx_512_is_slow_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    for processor, has, found in (("x86_64", "AVX2", "AVX2"), ("x86_64", "AVX512", None), ("aarch64", "DEFAULT", None)):
+        monkeypatch.setattr("platform.machine", lambda processor=processor: processor)
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda has=has: has)
+        assert slow_in_bf16() == found
 
 
 def test_a_disk_that_is_too_small_by_the_plan_s_bytes() -> None:

