@@ -75,9 +75,9 @@ def main(folder: Path) -> dict[str, Any]:
         joined = time.monotonic()
         until(lambda: at_work(pools[0], "generator-1"))
         seconds = time.monotonic() - joined
-        network = measured(node)
         cluster.remove_node(node, allow_graceful=False)
         ray.get(work)
+        network = measured(cluster.add_node(num_cpus=2))
         outages = ray.get(pools[0].status.remote()).outages
         judged = [row.prompt_id for row in ledger.rows(Judged, 1)]
         lost = [outage.member for outage in outages]

@@ -20,6 +20,7 @@ from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.playground import Playground
 from sppo_ray.records import Candidates, Prompt, Snapshot
 from sppo_ray.run_folder import Ledger
+from tests import QUICK
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -27,6 +28,7 @@ POOL = PoolSettings()
 PROMPTS = [Prompt(f"p{number}", f"prompt {number}", [2, 5, 9 + number % 50]) for number in range(120)]
 CONFIG = load_config(
     overrides=[
+        *QUICK,
         "block=12",
         "iterations=1",
         "training.checkpoint_steps=10",

@@ -15,13 +15,19 @@ from jobs import sppo
 from sppo_ray.preference import win_rates
 from sppo_ray.run_folder import Ledger
 from sppo_ray.run_folder.snapshots import verify
-from tests import SHARED
+from tests import QUICK, SHARED
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 REAL_PROMPTS = SHARED / "data/prompts_real.jsonl"
 PROMPTS = 22  # an iteration: two blocks, and a last batch of two pairs
-OVERRIDES = [f"prompts.limit={PROMPTS}", "evaluation.prompts.limit=10", "evaluation.responses=2", "iterations=2"]
+OVERRIDES = [
+    *QUICK,
+    f"prompts.limit={PROMPTS}",
+    "evaluation.prompts.limit=10",
+    "evaluation.responses=2",
+    "iterations=2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +121,7 @@ def test_a_finished_run_is_not_run_again(root: Path, report: Any, capsys: pytest
 @pytest.mark.skipif(not REAL_PROMPTS.exists(), reason="needs ../shared/data")
 def test_real_prompts_go_through_the_whole_loop(tmp_path: Path) -> None:
     overrides = [f"prompts.source={REAL_PROMPTS}", "iterations=1", "prompts.limit=40", "evaluation.prompts.limit=10"]
-    assert sppo.main(["--run-dir", str(tmp_path), *overrides]) == 0
+    assert sppo.main(["--run-dir", str(tmp_path), *QUICK, *overrides]) == 0
     known = {json.loads(line)["prompt_id"] for line in REAL_PROMPTS.read_text().splitlines()}
     judged = [row["prompt_id"] for row in rows(tmp_path, "judged", 1)]
     assert len(set(judged)) == len(judged) == 40 and set(judged) <= known

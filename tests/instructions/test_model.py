@@ -2,11 +2,9 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from jobs import demo
 from sppo_ray.errors import ModelError
 from sppo_ray.instructions import model, packaged_model
 
@@ -26,10 +24,3 @@ def test_a_package_that_pip_does_not_find_is_said(tmp_path: Path, monkeypatch: p
     ):
         packaged_model(tmp_path)
     assert list((tmp_path / "models").iterdir()) == []
-
-
-def test_the_demo_takes_the_folder_only_where_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "small_model", lambda: Path("there"))
-    recipe: Any = ["--recipe", "smollm2-135m-instruct"]
-    assert demo.model_override(recipe) == ["policy.model=there"]
-    assert demo.model_override([*recipe, "policy.model=mine"]) == demo.model_override(["seed=1"]) == []
