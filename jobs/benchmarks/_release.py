@@ -1,10 +1,10 @@
-"""One iteration of the playground the release's way: a process after the other, each from its own start.
+"""One iteration the release's way: a process after the other, each from its own start.
 
-    python -m jobs.benchmarks._release {sample|rank|train} FOLDER
+    python -m jobs.benchmarks._release {sample|rank|train} FOLDER RECIPE [key.path=value ...]
 
-An engine started anew samples one response to each prompt five times; llm-blender ranks at batch 1; the trainer, under
-ZeRO-3, holds a second copy of the model and has it score every batch. The step itself is this project's, in the release's
-favour. In and out: the blocks of a ledger in FOLDER.
+An engine started anew samples one response to each prompt five times; llm-blender ranks at batch 1, or the recipe's judge
+where that is no PairRM; the trainer, under ZeRO-3, holds a second copy of the model and has it score every batch. The step
+itself is this project's, in the release's favour. In and out: the blocks of a ledger in FOLDER.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sppo_ray.config import load_config
-from sppo_ray.judging import judged_rows, pair
+from sppo_ray.judging import filler, judged_rows, load_judge, pair, trained
 from sppo_ray.preparation import Preparation, prepare
 from sppo_ray.records import Candidates, Judged, Pair
 from sppo_ray.run_folder import Ledger
@@ -26,14 +26,14 @@ WORKERS = 2
 LISTS = ("responses", "token_ids", "logprobs", "finish_reasons")  # of candidates, one entry a response
 
 
-def iterate(folder: Path) -> dict[str, float]:
+def iterate(folder: Path, recipe: str, words: list[str]) -> dict[str, float]:
     """Seconds of each stage, in processes of their own."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(WORKERS)]
     seconds = {}
     for stage in ("sample", "rank", "train"):
         launcher = torchrun if stage == "train" else []
         started = time.perf_counter()
-        command = [sys.executable, *launcher, "-m", "jobs.benchmarks._release", stage, str(folder)]
+        command = [sys.executable, *launcher, "-m", "jobs.benchmarks._release", stage, str(folder), recipe, *words]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seconds[stage] = time.perf_counter() - started
     return seconds
@@ -57,12 +57,14 @@ def sample(preparation: Preparation, ledger: Ledger) -> None:
 def rank(preparation: Preparation, ledger: Ledger) -> None:
     from jobs.benchmarks.judge import load_blender
 
-    blender = load_blender(Path(preparation.config.judge.model))
-    rows = ledger.candidates(1, 0)
+    settings, rows = preparation.config.judge, ledger.candidates(1, 0)
     texts = [row.prompt for row in rows], [row.responses for row in rows]
-    scores = blender.rank(*texts, return_scores=True, batch_size=1)
-    comparisons = (scores[:, :, None] - scores[:, None, :]) / 2
-    judged, _ = judged_rows(rows, comparisons, np.zeros(len(rows), dtype=np.float32), preparation.config.judge)
+    if settings.kind == "pairrm":
+        scores = load_blender(Path(settings.model)).rank(*texts, return_scores=True, batch_size=1)
+        comparisons = (scores[:, :, None] - scores[:, None, :]) / 2
+    else:
+        comparisons = load_judge(settings).compare(*texts)
+    judged, _ = judged_rows(rows, comparisons, np.zeros(len(rows), dtype=np.float32), settings)
     ledger.write(judged, Judged, ledger.block(Judged, 1, 0))
 
 
@@ -80,12 +82,13 @@ def train(preparation: Preparation, ledger: Ledger) -> None:
     deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
     dtype, attention = torch_dtype(config.policy.dtype), config.policy.attention
     reference = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=attention).eval()
-    rows = [pair(*both, config) for both in zip(ledger.candidates(1, 0), ledger.judged(1, 0), strict=True)]
+    both = zip(ledger.candidates(1, 0), ledger.judged(1, 0), strict=True)
+    rows = [pair(sampled, judged, config) for sampled, judged in both if trained(judged, config.training)]
     size, worker = config.training.batch_size, dist.get_rank()
     policy = TrainablePolicy(config, base, -(-len(rows) // size), torch.device("cpu"))
     for start in range(0, len(rows), size):
         share = rows[start : start + size][worker::WORKERS]
-        policy.step(rescored(reference, share))
+        policy.step(rescored(reference, share) if share else [filler()])
     if worker == 0:
         publish(ledger.iteration(1) / "policy", 1, policy.shapes(), dtype, policy.gather(), base, card="")
     else:
@@ -119,4 +122,5 @@ def rescored(reference: Any, pairs: list[Pair]) -> list[Pair]:
 
 if __name__ == "__main__":
     work = {"sample": sample, "rank": rank, "train": train}[sys.argv[1]]
-    work(prepare(load_config("playground"), say=lambda line: None), Ledger(Path(sys.argv[2])))
+    config = load_config(sys.argv[3], overrides=sys.argv[4:])
+    work(prepare(config, say=lambda line: None), Ledger(Path(sys.argv[2])))
