@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RECIPE = "smollm2-135m-instruct"
 WAYS = {
     "sppo": [],
-    "lora": ["training.adapter.rank=16", "training.learning_rate=3e-4"],  # ten times that of all weights
+    "lora": ["training.adapter.rank=16", "training.learning_rate=1e-3"],  # ten times that of all weights
     "dpo": ["training.loss=dpo", "training.eta=10"],  # beta 0.1, as published
     "rejection": ["training.loss=jobs.compare_real:likelihood"],
 }
