@@ -90,7 +90,6 @@ def head_environment() -> dict[str, str]:
     environment = os.environ | {
         "RAY_AUTH_MODE": "token",
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
-        "MALLOC_MMAP_THRESHOLD_": str(8 << 20),  # glibc keeps less of what is freed: with the real model gigabytes
         "RAY_worker_maximum_startup_concurrency": "8",  # a run has more light processes than a small machine has cores
     }
     environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
