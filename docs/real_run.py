@@ -100,7 +100,7 @@ def facts(ledger: Ledger) -> str:
 
 Made by `python docs/real_run.py`; [A real language model](../real-model.md) reads it.
 
-- Command: `python jobs/demo.py --recipe {RECIPE} {" ".join(changed)}`, seed {ledger.config().seed}
+- Command: `{" ".join(["python jobs/demo.py --recipe", RECIPE, *changed])}`, seed {ledger.config().seed}
 - Time: {", ".join(f"{part / 60:.1f}" for part in seconds)} minutes for the iterations
 - Machine: {os.cpu_count()} cores, {cpu.partition(": ")[2]}
 - Versions: {versions}
