@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sppo_ray.planning.devices import slow_in_bf16
+
 Rounds = float | Sequence[float]
 
 # For the environment of a process whose resident memory is to be that of its live tensors.
@@ -69,3 +71,8 @@ def start_ray(cpus: int = 4) -> None:
     import ray
 
     ray.init(address="local", num_cpus=cpus, log_to_driver=False, logging_level=logging.WARNING)
+
+
+def real_dtype() -> str:
+    """The precision in which the real model is measured: one that this CPU is fast in."""
+    return "float32" if slow_in_bf16() else "bfloat16"

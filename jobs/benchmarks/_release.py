@@ -33,7 +33,8 @@ def iterate(folder: Path, recipe: str, words: list[str]) -> dict[str, float]:
     for stage in ("sample", "rank", "train"):
         launcher = torchrun if stage == "train" else []
         started = time.perf_counter()
-        command = [sys.executable, *launcher, "-m", "jobs.benchmarks._release", stage, str(folder), recipe, *words]
+        module = ["-m", "jobs.benchmarks._release", stage, str(folder), recipe]
+        command = [sys.executable, *launcher, *module, *words, f"training.workers={WORKERS}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         seconds[stage] = time.perf_counter() - started
     return seconds

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from sppo_ray.planning.devices import slow_in_bf16
+from jobs.benchmarks import real_dtype
 from sppo_ray.records import Pair, Response
 
 WORKERS, PAIRS, STEPS, WARM_UP = 2, 4, 7, 2  # pairs: of a worker in a step; the first steps are not counted
@@ -45,7 +45,7 @@ class Work:
 
 WORKS = {
     "made": Work(MODEL["vocab_size"], (60, 256), (200, 512), "float32", "eager", True),
-    "real": Work(49152, (50, 160), (45, 64), "float32" if slow_in_bf16() else "bfloat16", "sdpa", False),
+    "real": Work(49152, (50, 160), (45, 64), real_dtype(), "sdpa", False),
 }
 
 

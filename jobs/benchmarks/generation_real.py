@@ -1,17 +1,16 @@
 """Sampling with the real model, SmolLM2-135M-Instruct, through the pool against the bare vLLM engine, on prompts of its recipe."""
 
-from jobs.benchmarks import Ratio, at_least, ratios
+from jobs.benchmarks import Ratio, at_least, ratios, real_dtype
 from jobs.benchmarks.generation import in_turn, means
 from sppo_ray.config import load_config
 from sppo_ray.instructions import small_model
-from sppo_ray.planning.devices import slow_in_bf16
 from sppo_ray.preparation import prepare
 
 ROUNDS, PROMPTS = 3, 12
 
 
 def run() -> list[Ratio]:
-    dtype = "float32" if slow_in_bf16() else "bfloat16"
+    dtype = real_dtype()
     overrides = [f"policy.model={small_model()}", f"policy.dtype={dtype}", f"block={PROMPTS // 2}"]
     preparation = prepare(load_config("smollm2-135m-instruct", overrides=overrides), say=lambda line: None)
     rates, _ = in_turn(preparation, preparation.prompts[1][:PROMPTS], ROUNDS)

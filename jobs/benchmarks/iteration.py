@@ -18,20 +18,15 @@ def run() -> list[Ratio]:
 def whole_iteration(name: str, recipe: str, words: list[str], goal: float) -> Ratio:
     """The second iteration of a run, which finds engines at work, without its evaluation: the release evaluates nothing in its loop."""
     with tempfile.TemporaryDirectory() as folder:
-        theirs = iterate(Path(folder) / "release", recipe, [*words, "training.workers=2"])
+        theirs = iterate(Path(folder) / "release", recipe, words)
         root = Path(folder) / "run"
-        command = [
-            sys.executable,
-            "-m",
-            "jobs.sppo",
-            "--recipe",
-            recipe,
-            "--run-dir",
-            str(root),
-            "iterations=2",
-            *words,
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        job = [sys.executable, "-m", "jobs.sppo", "--run-dir", str(root)]
+        subprocess.run(
+            [*job, "--recipe", recipe, "iterations=2", *words],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         reports = [json.loads((root / f"iter-{number}" / "report.json").read_text()) for number in (1, 2)]
     first, ours = (report["seconds"]["total"] - report["seconds"]["evaluate"] for report in reports)
     parts: dict[str, Any] = {stage: round(seconds, 1) for stage, seconds in theirs.items()}
