@@ -12,14 +12,13 @@ from sppo_ray.config import Config
 from sppo_ray.judging import judge_kind
 from sppo_ray.loss import find_loss
 from sppo_ray.models import Shape, model_shape
-from sppo_ray.training.optimizer import find_optimizer
+from sppo_ray.training.optimizer import find_optimizer, sub_group
 
 GIB = 2**30
 FP32 = 4
 
 # DeepSpeed's defaults, in elements.
 REDUCE_BUCKET = 5e8
-SUB_GROUP = 1e9  # parameters per optimizer update
 MAX_LIVE = 1e9  # gathered weights kept for reuse
 PREFETCH = 5e7
 
@@ -111,7 +110,7 @@ def trainer_states(config: Config, shape: Shape, workers: int) -> tuple[dict[str
     if offload == "none":
         return weights | states, {}
     states["gradients"] += FP32 * tuned  # DeepSpeed keeps them a second time, in float32, for the optimizer
-    states["optimizer_step"] = 2 * FP32 * min(tuned, SUB_GROUP)
+    states["optimizer_step"] = 2 * FP32 * updated_at_once(config, shape, workers)
     return (weights, states) if offload == "optimizer" else ({}, weights | states)
 
 
@@ -125,9 +124,8 @@ def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asl
     if offloaded:  # the optimizer steps in host memory, which without a GPU is the device's
         stepping = 0.0 if on_gpu else offloaded.pop("optimizer_step")
     else:
-        tuned = min(trained_parameters(config, shape) / workers, SUB_GROUP)
         largest = 0.0 if config.training.adapter.rank else shape.embedding / workers
-        stepping = own_step(size, tuned, largest)
+        stepping = own_step(size, updated_at_once(config, shape, workers), largest)
     parts = {
         **here,
         "gradient_bucket": bucket,
@@ -140,6 +138,12 @@ def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asl
     else:
         parts |= {name: parts.get(name, 0.0) + size for name, size in offloaded.items()}
     return Memory(parts, limit)
+
+
+def updated_at_once(config: Config, shape: Shape, workers: int) -> float:
+    """A worker's parameters in one update of the optimizer: no tensor is divided."""
+    largest = 0.0 if config.training.adapter.rank else shape.embedding / workers
+    return min(trained_parameters(config, shape) / workers, max(sub_group(config.training.gpus > 0), largest))
 
 
 def own_step(size: int, elements: float, largest: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sppo_ray.config import Config
+from sppo_ray.training.optimizer import sub_group
 
 
 def zero_settings(config: Config, device: torch.device) -> dict[str, Any]:
@@ -17,7 +18,12 @@ def zero_settings(config: Config, device: torch.device) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": config.training.micro_batch_size,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,  # a step may have any number of micro-batches
-        "zero_optimization": {"stage": 3, "overlap_comm": beside, **_offload(config.training.offload)},
+        "zero_optimization": {
+            "stage": 3,
+            "overlap_comm": beside,
+            "sub_group_size": sub_group(beside),
+            **_offload(config.training.offload),
+        },
         "zero_force_ds_cpu_optimizer": False,  # offloaded or not, the optimizer is the configured one, not DeepSpeed's Adam
         "bf16": {"enabled": config.policy.dtype == "bfloat16"},
         "gradient_clipping": config.training.max_grad_norm,

@@ -61,6 +61,13 @@ CASES = {
 }
 
 
+def several_updates() -> None:
+    """Have each step update these tiny models in several parts, as it updates a large one."""
+    from sppo_ray.training import zero_settings
+
+    zero_settings.sub_group = lambda on_gpu: 2000
+
+
 def a_pair(number: int) -> Pair:
     chance = torch.Generator().manual_seed(number)
 

@@ -14,7 +14,7 @@ from sppo_ray.config import Config
 from sppo_ray.errors import RunFailed
 from sppo_ray.run_folder.masters import reading, write_part
 from tests.conftest import free_port
-from tests.training.plain import FILLER, PAIRS, STEPS, configuration, plain_steps
+from tests.training.plain import FILLER, PAIRS, STEPS, configuration, plain_steps, several_updates
 
 ITERATIONS = 3
 TAKEN = 3  # of the STEPS of each schedule
@@ -89,6 +89,7 @@ def work(rank: int, port: int, home: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
+    several_updates()
     worker, config = Worker(rank, Path(home)), small_steps()
     found: dict[str, object] = {
         "in a row": worker.in_a_row(config),

@@ -30,7 +30,7 @@ from sppo_ray.records import Response
 from sppo_ray.training.batching import Row, micro_batches
 from sppo_ray.training.logprobs import token_logprobs
 from tests.conftest import free_port
-from tests.training.plain import CASES, FILLER, PAIRS, STEPS, configuration, plain_steps, with_targets
+from tests.training.plain import CASES, FILLER, PAIRS, STEPS, configuration, plain_steps, several_updates, with_targets
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,7 @@ def zero_steps(rank: int, port: int, models: str, out: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
+    several_updates()
     # Graphs and what they keep are what ZeRO could disturb; kernels would take a minute. The script for a GPU compiles them.
     torch.compile = partial(torch.compile, backend="aot_eager")
     from sppo_ray.training.policy import TrainablePolicy
@@ -103,6 +104,7 @@ def adapter_steps_alone(rank: int, port: int, models: str, out: str, part: str) 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
+    several_updates()
     from sppo_ray.training.policy import TrainablePolicy
 
     config, checkpoint = configuration("adapter"), Path(out) / "checkpoint"
