@@ -5,8 +5,11 @@ In: a name or an amount of memory. Out: a `Device`.
 
 import platform
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sppo_ray.errors import ConfigError
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ def device(memory_gib: float, name: str | None = None) -> Device:
 
 
 def slow_in_bf16() -> str | None:
-    """The instructions that PyTorch has on this CPU, where it is slow in bfloat16 with them: "AVX2"; None elsewhere.
+    """The vector instructions of this CPU where PyTorch is slow in bfloat16 with them: "AVX2" or "SSE"; None elsewhere.
 
-    On x86 oneDNN computes in bfloat16 with AVX-512 and more.
+    On x86 oneDNN computes in bfloat16 with AVX-512 and more. Read from Linux: PyTorch, which knows too, takes seconds to import.
     """
-    import torch
-
-    found = torch.backends.cpu.get_cpu_capability()
-    return found if platform.machine() == "x86_64" and found in ("AVX2", "DEFAULT") else None
+    if platform.machine() != "x86_64":
+        return None
+    has = set(CPUINFO.read_text().split())
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= has:  # what PyTorch asks for
+        return None
+    return "AVX2" if "avx2" in has else "SSE"

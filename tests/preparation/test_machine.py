@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sppo_ray.config import load_config
 from sppo_ray.models import model_shape
@@ -88,10 +89,18 @@ def test_bfloat16_on_a_cpu_without_its_instructions_is_said_to_be_slow() -> None
     assert slowing(load_config("playground", overrides=["policy.dtype=float32"]), ALL, old, 2, 0.0) == []
 
 
-def test_only_an_x86_without_avx_512_is_slow_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    for processor, has, found in (("x86_64", "AVX2", "AVX2"), ("x86_64", "AVX512", None), ("aarch64", "DEFAULT", None)):
+def test_only_an_x86_without_avx_512_is_slow_in_bfloat16(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert (slow_in_bf16() is None) == (torch.backends.cpu.get_cpu_capability() not in ("AVX2", "DEFAULT"))
+    flags = "flags\t\t: fpu sse2 avx2 fma avx512f avx512dq avx512bw avx512vl\n"
+    monkeypatch.setattr("sppo_ray.planning.devices.CPUINFO", tmp_path / "cpuinfo")
+    for processor, has, found in (
+        ("x86_64", flags, None),
+        ("x86_64", flags.replace(" avx512vl", ""), "AVX2"),
+        ("x86_64", "flags\t\t: fpu sse2\n", "SSE"),
+        ("aarch64", "Features\t: asimd bf16\n", None),
+    ):
         monkeypatch.setattr("platform.machine", lambda processor=processor: processor)
-        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda has=has: has)
+        (tmp_path / "cpuinfo").write_text(has)
         assert slow_in_bf16() == found
 
 
