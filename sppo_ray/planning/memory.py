@@ -110,7 +110,7 @@ def trainer_states(config: Config, shape: Shape, workers: int) -> tuple[dict[str
     if offload == "none":
         return weights | states, {}
     states["gradients"] += FP32 * tuned  # DeepSpeed keeps them a second time, in float32, for the optimizer
-    states["optimizer_step"] = 2 * FP32 * updated_at_once(config, shape, workers)
+    states["optimizer_step"] = update_bytes(config, shape, workers)
     return (weights, states) if offload == "optimizer" else ({}, weights | states)
 
 
@@ -124,8 +124,7 @@ def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asl
     if offloaded:  # the optimizer steps in host memory, which without a GPU is the device's
         stepping = 0.0 if on_gpu else offloaded.pop("optimizer_step")
     else:
-        largest = 0.0 if config.training.adapter.rank else shape.embedding / workers
-        stepping = own_step(size, updated_at_once(config, shape, workers), largest)
+        stepping = update_bytes(config, shape, workers)
     parts = {
         **here,
         "gradient_bucket": bucket,
@@ -140,16 +139,14 @@ def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asl
     return Memory(parts, limit)
 
 
-def updated_at_once(config: Config, shape: Shape, workers: int) -> float:
-    """A worker's parameters in one update of the optimizer: no tensor is divided."""
+def update_bytes(config: Config, shape: Shape, workers: int) -> float:
+    """Transient bytes of an optimizer update: the float32 gradients of its parameters and one temporary of their size.
+
+    No tensor is divided, so the norm of the largest, which takes as much of it, is within that.
+    """
     largest = 0.0 if config.training.adapter.rank else shape.embedding / workers
-    return min(trained_parameters(config, shape) / workers, max(sub_group(config.training.gpus > 0), largest))
-
-
-def own_step(size: int, elements: float, largest: float) -> float:
-    """Transient bytes of an update of `elements` parameters: flat gradient, its float32 copy, one temporary; the norm."""
-    flat = size * elements
-    return max(flat + FP32 * elements, FP32 * elements * 2, 2 * FP32 * largest)
+    at_once = max(sub_group(config.training.gpus > 0), largest)
+    return 2 * FP32 * min(trained_parameters(config, shape) / workers, at_once)
 
 
 def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int) -> dict[str, float]:
