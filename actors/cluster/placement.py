@@ -24,10 +24,29 @@ def here() -> dict[str, str]:
 
 
 def role_options(config: Config, role: Role) -> dict[str, Any]:
-    """num_cpus, num_gpus and label_selector of one process of a role."""
+    """num_cpus, num_gpus, label_selector and environment of one process of a role."""
     section = config.training if role == "trainers" else getattr(config, role)
     gpus = config.generator_gpus if role == "generators" else section.gpus
-    return {"num_cpus": section.cpus, "num_gpus": gpus, "label_selector": section.labels}
+    return {
+        "num_cpus": section.cpus,
+        "num_gpus": gpus,
+        "label_selector": section.labels,
+        "runtime_env": _environment(config, role),
+    }
+
+
+def _environment(config: Config, role: Role) -> dict[str, dict[str, str]]:
+    """The threads of a process, where they are not as many as its CPUs, which is what Ray sets.
+
+    Where training waits for an iteration's last judgement, engines and trainers work in turn: on CPUs each have those of both.
+    """
+    training, pool = config.training, config.generators
+    in_turn = training.min_margin > 0 and config.placement != "colocated"
+    if role == "rankers" or training.gpus or pool.gpus or not in_turn:
+        return {}
+    cpus = training.workers * training.cpus + pool.max * pool.cpus
+    threads = int(cpus / (training.workers if role == "trainers" else pool.max))
+    return {"env_vars": {"OMP_NUM_THREADS": str(threads)}} if threads > 1 else {}
 
 
 def trainer_scaling(config: Config) -> "ScalingConfig":

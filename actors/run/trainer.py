@@ -27,7 +27,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.util.placement_group import PlacementGroup, PlacementGroupID, placement_group_table, remove_placement_group
 
-from actors.cluster.placement import trainer_scaling
+from actors.cluster.placement import role_options, trainer_scaling
 from actors.run import checkpoints
 from actors.run.checkpoints import first
 from actors.run.pairs import share_size, training_prompts
@@ -147,6 +147,7 @@ def _trainer(job: Job, pairs: dict[int, Dataset]) -> TorchTrainer:
             **_storage(job.ledger),
             checkpoint_config=CheckpointConfig(num_to_keep=job.config.storage.keep_checkpoints),
             failure_config=FailureConfig(max_failures=training.max_failures * len(job.iterations)),
+            worker_runtime_env=role_options(job.config, "trainers")["runtime_env"],
         ),
         datasets={str(iteration): dataset for iteration, dataset in pairs.items()},
         dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),

@@ -45,7 +45,7 @@ class Work:
 
 WORKS = {
     "made": Work(MODEL["vocab_size"], (60, 256), (200, 512), "float32", "eager", True),
-    "real": Work(49152, (50, 160), (45, 64), real_dtype(), "sdpa", False),
+    "real": Work(49152, (50, 160), (45, 64), real_dtype(), "eager", False),
 }
 
 
@@ -92,7 +92,7 @@ def ours(folder: Path, work: Work) -> list[float]:
     from sppo_ray.training.policy import TrainablePolicy
 
     settings = {
-        "policy.dtype": work.dtype, "training.batch_size": SHARE, "training.eta": ETA,
+        "policy.dtype": work.dtype, "policy.attention": work.attention, "training.batch_size": SHARE, "training.eta": ETA,
         "training.learning_rate": LEARNING_RATE, "training.gradient_checkpointing": json.dumps(work.checkpointing),
         "training.micro_batch_size": PAIRS, "training.micro_batch_tokens": TOKENS, "training.reference_tolerance": 1e9,
     }  # fmt: skip

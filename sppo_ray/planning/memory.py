@@ -12,7 +12,8 @@ from sppo_ray.config import Config
 from sppo_ray.judging import judge_kind
 from sppo_ray.loss import find_loss
 from sppo_ray.models import Shape, model_shape
-from sppo_ray.training.optimizer import find_optimizer, sub_group
+from sppo_ray.training.optimizer import find_optimizer
+from sppo_ray.training.portions import logit_slice, sub_group
 
 GIB = 2**30
 FP32 = 4
@@ -21,8 +22,6 @@ FP32 = 4
 REDUCE_BUCKET = 5e8
 MAX_LIVE = 1e9  # gathered weights kept for reuse
 PREFETCH = 5e7
-
-LOGIT_SLICE = 1 << 25  # logits that sppo_ray/training/logprobs.py computes at once
 
 CUDA_CONTEXT = 0.8 * GIB  # per process; assumed
 NCCL = 1.0 * GIB  # buffers and channels; assumed
@@ -165,7 +164,7 @@ def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int)
     else:
         stored, backward = shape.layers * kept, backward - kept
     frozen = config.training.adapter.rank > 0
-    at_loss = logit_bytes(size, shape, tokens) - (size * shape.embedding if frozen else 0.0)
+    at_loss = logit_bytes(config, shape, tokens) - (size * shape.embedding if frozen else 0.0)
     # The logits' gradient of a tied matrix waits for the embedding's.
     waiting = size * shape.embedding if shape.tied and not frozen else 0.0
     reducing = size * min(REDUCE_BUCKET, trained_parameters(config, shape)) + waiting
@@ -199,9 +198,10 @@ def layer_activations(config: Config, shape: Shape, length: int) -> tuple[float,
     return kept, max(kept + 2 * size * wide, norms + attention + gradients)
 
 
-def logit_bytes(size: int, shape: Shape, tokens: int) -> float:
+def logit_bytes(config: Config, shape: Shape, tokens: int) -> float:
     """The loss: one slice of logits with its intermediates, and the gradient of the output matrix."""
-    part = min(LOGIT_SLICE, tokens * shape.vocabulary)
+    size = number_bytes(config)
+    part = min(logit_slice(config.training.gpus > 0), tokens * shape.vocabulary)
     return part * (3 * FP32 + size + (FP32 if shape.capped else 0)) + size * shape.embedding
 
 

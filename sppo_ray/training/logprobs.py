@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SLICE_ELEMENTS = 1 << 25  # logits of one slice: 128 MiB in float32
+from sppo_ray.training.portions import logit_slice
 
 
 class Scorer(nn.Module):
@@ -98,7 +98,7 @@ class LinearLogprobs(torch.autograd.Function):
 
 
 def _slices(hidden: Tensor, weight: Tensor) -> Iterator[slice]:
-    width = max(1, SLICE_ELEMENTS // max(1, len(hidden)))
+    width = max(1, logit_slice(hidden.is_cuda) // max(1, len(hidden)))
     for start in range(0, len(weight), width):
         yield slice(start, min(start + width, len(weight)))
 

@@ -46,15 +46,6 @@ OPTIMIZERS = {
 }
 
 
-def sub_group(on_gpu: bool) -> int:
-    """Parameters of a worker that DeepSpeed updates at once: it adds whole tensors until there are so many.
-
-    The update's temporaries are as large as eight bytes of each. On GPUs that is little beside the rest, and one update is faster
-    (DeepSpeed's default); on CPUs it was the peak of a small model's training, and costs nothing.
-    """
-    return 1_000_000_000 if on_gpu else 30_000_000
-
-
 def find_optimizer(name: str) -> OptimizerKind:
     """The optimizer of that name, or the `OptimizerKind` that `package.module:name` stands for."""
     kind: OptimizerKind = load_named(name, OPTIMIZERS, "training.optimizer", OptimizerKind)

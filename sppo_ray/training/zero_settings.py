@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sppo_ray.config import Config
-from sppo_ray.training.optimizer import sub_group
+from sppo_ray.training.portions import sub_group
 
 
 def zero_settings(config: Config, device: torch.device) -> dict[str, Any]:

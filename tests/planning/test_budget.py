@@ -15,7 +15,6 @@ from sppo_ray.planning.devices import device
 from sppo_ray.planning.memory import GIB, layer_activations, micro_batch, trainer_memory
 from sppo_ray.planning.splits import Split, colocated, disaggregated
 from sppo_ray.preparation import check_cluster
-from sppo_ray.training.logprobs import SLICE_ELEMENTS
 
 AT_ONCE = ["generators.min=6", "rankers.min=2"]
 SMALL = Shape(layers=2, hidden=4, heads=2, kv_heads=1, head_dim=2, intermediate=8, vocabulary=10, context=64)
@@ -73,10 +72,6 @@ def test_an_adapter_s_parameters_by_hand() -> None:
     assert memory.trained_parameters(some, SMALL) == 2 * 3 * (8 + 6)
     states, _ = memory.trainer_states(config, SMALL, 1)
     assert states == {"weights": 776, "master_weights": 4 * 384, "optimizer": 4 * 384, "gradients": 2 * 384}
-
-
-def test_the_plan_slices_logits_as_the_trainer_does() -> None:
-    assert memory.LOGIT_SLICE == SLICE_ELEMENTS
 
 
 def test_splits_give_every_role_a_device_and_share_the_batch_evenly() -> None:
