@@ -147,7 +147,7 @@ def _trainer(job: Job, pairs: dict[int, Dataset]) -> TorchTrainer:
             **_storage(job.ledger),
             checkpoint_config=CheckpointConfig(num_to_keep=job.config.storage.keep_checkpoints),
             failure_config=FailureConfig(max_failures=training.max_failures * len(job.iterations)),
-            worker_runtime_env=role_options(job.config, "trainers")["runtime_env"],
+            worker_runtime_env=role_options(job.config, "trainers")["runtime_env"],  # type: ignore[call-arg]
         ),
         datasets={str(iteration): dataset for iteration, dataset in pairs.items()},
         dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),

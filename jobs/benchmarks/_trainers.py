@@ -33,19 +33,19 @@ SHARE = WORKERS * PAIRS
 
 @dataclass(frozen=True)
 class Work:
-    """prompt, response: median and most tokens."""
+    """prompt, response: median and most tokens.  attention: ours and TRL's, each as a user gets it, where both do for the model."""
 
     vocabulary: int
     prompt: tuple[int, int]
     response: tuple[int, int]
     dtype: str
-    attention: str
+    attention: tuple[str, str]
     checkpointing: bool
 
 
 WORKS = {
-    "made": Work(MODEL["vocab_size"], (60, 256), (200, 512), "float32", "eager", True),
-    "real": Work(49152, (50, 160), (45, 64), real_dtype(), "eager", False),
+    "made": Work(MODEL["vocab_size"], (60, 256), (200, 512), "float32", ("eager", "eager"), True),
+    "real": Work(49152, (50, 160), (45, 64), real_dtype(), ("eager", "sdpa"), False),
 }
 
 
@@ -92,7 +92,7 @@ def ours(folder: Path, work: Work) -> list[float]:
     from sppo_ray.training.policy import TrainablePolicy
 
     settings = {
-        "policy.dtype": work.dtype, "policy.attention": work.attention, "training.batch_size": SHARE, "training.eta": ETA,
+        "policy.dtype": work.dtype, "policy.attention": work.attention[0], "training.batch_size": SHARE, "training.eta": ETA,
         "training.learning_rate": LEARNING_RATE, "training.gradient_checkpointing": json.dumps(work.checkpointing),
         "training.micro_batch_size": PAIRS, "training.micro_batch_tokens": TOKENS, "training.reference_tolerance": 1e9,
     }  # fmt: skip
@@ -155,7 +155,7 @@ def trl(folder: Path, work: Work, precomputed: bool) -> list[float]:
         use_cpu=True,
         gradient_checkpointing=work.checkpointing,
         precompute_ref_log_probs=precomputed,
-        model_init_kwargs={"attn_implementation": work.attention, "dtype": work.dtype},
+        model_init_kwargs={"attn_implementation": work.attention[1], "dtype": work.dtype},
         report_to=[],
         save_strategy="no",
         logging_steps=STEPS,

@@ -8,12 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+import torch
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 from ray.util.placement_group import placement_group, placement_group_table
 
+from actors.cluster.placement import role_options
 from actors.run import trainer
+from sppo_ray.config import load_config
+from sppo_ray.run_folder import Ledger
 
 
 def test_devices_of_dead_trainers_of_this_job_are_released_wherever_ray_address_points(
@@ -68,3 +73,24 @@ def test_workers_whose_fellow_died_before_they_met_give_way_to_the_next(cluster:
     run.fit()
     assert (tmp_path / "died").exists()
     assert placement_group_table(left)["state"] == "REMOVED"
+
+
+ONE_EACH = ["training.gpus=0", "training.cpus=1", "generators.gpus=0", "generators.cpus=1", "generators.max=1"]
+
+
+@pytest.mark.parametrize(("margin", "threads"), [(0.1, 2), (0.0, 1)])  # training waits for the judges, or does not
+def test_engines_and_trainers_that_work_in_turn_have_the_cores_of_both(
+    cluster: None, tmp_path: Path, margin: float, threads: int
+) -> None:
+    config = load_config(overrides=[*ONE_EACH, f"training.min_margin={margin}"])
+    engine = ray.remote(torch.get_num_threads).options(**role_options(config, "generators"))
+    assert ray.get(engine.remote()) == threads
+    job: Any = SimpleNamespace(config=config, ledger=Ledger(tmp_path), iterations=range(1, 2))
+    run = trainer._Trainer(
+        lambda: (tmp_path / "threads").write_text(str(torch.get_num_threads())),
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+        run_config=trainer._trainer(job, {}).run_config,
+    )
+    run.fit()
+    assert (tmp_path / "threads").read_text() == str(threads)
