@@ -75,7 +75,14 @@ def test_workers_whose_fellow_died_before_they_met_give_way_to_the_next(cluster:
     assert placement_group_table(left)["state"] == "REMOVED"
 
 
-ONE_EACH = ["training.gpus=0", "training.cpus=1", "generators.gpus=0", "generators.cpus=1", "generators.max=1"]
+ONE_EACH = [
+    "training.gpus=0",
+    "training.workers=1",
+    "training.cpus=1",
+    "generators.gpus=0",
+    "generators.cpus=1",
+    "generators.max=1",
+]
 
 
 @pytest.mark.parametrize(("margin", "threads"), [(0.1, 2), (0.0, 1)])  # training waits for the judges, or does not
@@ -83,14 +90,17 @@ def test_engines_and_trainers_that_work_in_turn_have_the_cores_of_both(
     cluster: None, tmp_path: Path, margin: float, threads: int
 ) -> None:
     config = load_config(overrides=[*ONE_EACH, f"training.min_margin={margin}"])
-    engine = ray.remote(torch.get_num_threads).options(**role_options(config, "generators"))
+    engine = ray.remote(lambda: torch.get_num_threads()).options(**role_options(config, "generators"))
     assert ray.get(engine.remote()) == threads
     job: Any = SimpleNamespace(config=config, ledger=Ledger(tmp_path), iterations=range(1, 2))
-    run = trainer._Trainer(
-        lambda: (tmp_path / "threads").write_text(str(torch.get_num_threads())),
+
+    def work() -> None:
+        (tmp_path / "threads").write_text(str(torch.get_num_threads()))
+
+    trainer._Trainer(
+        work,
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
         run_config=trainer._trainer(job, {}).run_config,
-    )
-    run.fit()
+    ).fit()
     assert (tmp_path / "threads").read_text() == str(threads)
