@@ -4,4 +4,14 @@ In: `Pair`s. Out: updated weights, tensor by tensor, and the numbers of each ste
 touches DeepSpeed; nothing is imported here, because most of these modules load torch.
 """
 
-__all__ = ["adapter", "batching", "logprobs", "memory", "optimizer", "portions", "policy", "reference_guard", "schedule"]
+__all__ = [
+    "adapter",
+    "batching",
+    "logprobs",
+    "memory",
+    "optimizer",
+    "policy",
+    "portions",
+    "reference_guard",
+    "schedule",
+]
