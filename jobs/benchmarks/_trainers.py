@@ -33,7 +33,7 @@ SHARE = WORKERS * PAIRS
 
 @dataclass(frozen=True)
 class Work:
-    """prompt, response: median and most tokens.  attention: ours and TRL's, each as a user gets it, where both do for the model."""
+    """prompt, response: median and most tokens.  attention: here and in TRL, as the users of each get it."""
 
     vocabulary: int
     prompt: tuple[int, int]
