@@ -4,6 +4,7 @@ In: a configuration, prompts, how long a block takes. Out: `EnginePools`, and a 
 """
 
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,20 @@ BASE = Snapshot(0, "base")
 READY_SECONDS = 300
 
 
-class SerialGenerator(FakeGenerator):
-    """One block at a time, as an engine whose batch one block fills; the next one waits in it."""
+class TimedGenerator(FakeGenerator):
+    """So many engines in one process, each at one block at a time, which fills its batch; the next one waits.
 
-    def __init__(self, snapshot: Snapshot, seconds: float) -> None:
-        super().__init__(snapshot, seconds)
-        self._turn = threading.Lock()
+    While a block is written, its engine is at the next one, as vLLM is.
+    """
+
+    def __init__(self, snapshot: Snapshot, seconds: float, engines: int = 1) -> None:
+        super().__init__(snapshot)
+        self._block_seconds, self._free = seconds, threading.Semaphore(engines)
 
     def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
-        with self._turn:
-            return super().generate(prompts, candidates, snapshot)
+        with self._free:
+            time.sleep(self._block_seconds)
+        return super().generate(prompts, candidates, snapshot)
 
 
 class SerialJudge(FakeJudge):
@@ -45,12 +50,12 @@ class SerialJudge(FakeJudge):
 
 
 def open_pools(
-    config: Config, folder: Path, prompts: list[Prompt], sampling: float, judging: float
+    config: Config, folder: Path, prompts: list[Prompt], sampling: float, judging: float, engines: int = 1
 ) -> tuple[EnginePools, Any]:
-    """sampling, judging: seconds that a block takes. Returns when every member serves."""
+    """sampling, judging: seconds that a block takes. engines: of a generator's process. Returns when every member serves."""
     ledger = Ledger(folder)
     ledger.write_prompts(1, prompts)
-    start_generator = partial(generator.start, config, partial(SerialGenerator, BASE, sampling), ledger)
+    start_generator = partial(generator.start, config, partial(TimedGenerator, BASE, sampling, engines), ledger)
     start_ranker = partial(ranker.start, config, partial(SerialJudge, judging), ledger)
     pools = [
         Pool.remote("generator", start_generator, config.generators),

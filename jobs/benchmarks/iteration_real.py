@@ -5,6 +5,7 @@ from jobs.benchmarks.iteration import whole_iteration
 from sppo_ray.instructions import small_model
 
 PROMPTS = 40
+SAME_WORK = "both ways sample and train the same tokens, a Python judge costs nothing, and with min_margin training waits for it"
 
 
 def run() -> list[Ratio]:
@@ -13,4 +14,4 @@ def run() -> list[Ratio]:
         f"policy.dtype={real_dtype()}",
         *(f"prompts.limit={PROMPTS}", "evaluation.prompts.limit=4", "evaluation.responses=1"),
     ]
-    return [whole_iteration("iteration: the release's way, real model", "smollm2-135m-instruct", words, 4)]
+    return [whole_iteration("iteration: the release's way, real model", "smollm2-135m-instruct", words, 4, SAME_WORK)]

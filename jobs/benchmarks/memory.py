@@ -87,6 +87,7 @@ def run() -> list[Ratio]:
                     f"planned / measured MiB: {case.name}, {workers} worker{'s' * (workers > 1)}",
                     ratio,
                     TOLERANCE,
+                    "the plan counts too much or too little here, and where was not found",
                     planned=round(predicted.total / MIB),
                     measured=round(measured / MIB),
                     of_it=parts,

@@ -23,14 +23,15 @@ from actors.engines import Pool, generator, ranker
 from actors.run.board import Board
 from actors.run.scoring import EnginePools
 from jobs.benchmarks import Ratio, close_to_one
+from jobs.benchmarks._fakes import BASE, TimedGenerator
 from sppo_ray.config import Config, load_config
-from sppo_ray.fakes import FakeGenerator, FakeJudge
+from sppo_ray.fakes import FakeJudge
 from sppo_ray.models import model_shape
 from sppo_ray.planning.devices import device
 from sppo_ray.planning.rates import ENGINE_START, table_rates
 from sppo_ray.planning.splits import Split, iteration_seconds
 from sppo_ray.planning.work import work
-from sppo_ray.records import Candidates, Prompt, Snapshot
+from sppo_ray.records import Prompt
 from sppo_ray.run_folder import Ledger
 
 PROMPTS = 60_000
@@ -40,7 +41,6 @@ START = 4.0  # seconds until Ray Data's stages run: not of the plan's, and not s
 RESTART = 3.0  # seconds until Ray has started a killed process again: likewise
 KILL_TIMES = (20.0, 40.0, 60.0)  # seconds
 TOLERANCE = 0.10
-BASE = Snapshot(0, "base")
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,6 @@ class Cluster:
 
 
 CLUSTERS = [Cluster(8, 128, 80.0), Cluster(64, 64, 80.0), Cluster(256, 32, 120.0)]
-
-
-class TimedGenerator(FakeGenerator):
-    """So many engines, each at one block at a time. While a block is written, its engine is at the next one, as vLLM is."""
-
-    def __init__(self, seconds: float, engines: int) -> None:
-        super().__init__(BASE)
-        self._block_seconds, self._free = seconds, threading.Semaphore(engines)
-
-    def generate(self, prompts: list[Prompt], candidates: int, snapshot: str) -> list[Candidates]:
-        with self._free:
-            time.sleep(self._block_seconds)
-        return super().generate(prompts, candidates, snapshot)
 
 
 def run() -> list[Ratio]:
@@ -167,7 +154,7 @@ def simulate(config: Config, cluster: Cluster, scale: float, seconds: dict[str, 
 
 def start_engine(seconds: float, block_seconds: float, engines: int) -> TimedGenerator:
     time.sleep(seconds)
-    return TimedGenerator(block_seconds, engines)
+    return TimedGenerator(BASE, block_seconds, engines)
 
 
 def kill(pool: Any) -> None:
