@@ -8,6 +8,7 @@ machine. Exit status: 0 done, 1 the run failed, 2 the input is at fault, 3 stopp
 
 import argparse
 import os
+import re
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -38,6 +39,7 @@ from sppo_ray.run_folder import Ledger, files, location
 
 PLACED = ("placement", "generation", "judge", "training", "generators", "rankers")  # sections that the plan may set
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
+RATE = re.compile(r", [\d.e+-]+/s.*")  # of a stage, and the time left
 ANSWER_SECONDS = 30.0  # for the gateway to start; the run does not depend on it
 GATEWAY_SECONDS = 2.0  # for the gateway to close
 KILL_SECONDS = 0.5  # until the processes of the killed actors are gone, too, and write no more
@@ -155,16 +157,17 @@ def run(preparation: Preparation, ledger: Ledger, pools: tuple[Any, Any]) -> Non
 
 def follow(coordinator: Any, finished: Any) -> None:
     """Print the run's progress, a few lines at a time, until it ends; raises what ended it."""
-    said: list[str] = []
+    said: set[str] = set()
     started = time.monotonic()
     while True:
         # Every few seconds at first, every few minutes in a run of days.
         pause = min(max(FOLLOW_SECONDS, (time.monotonic() - started) / 50), MAX_FOLLOW_SECONDS)
         done, _ = ray.wait([finished], timeout=pause)
         lines = describe(ray.get(coordinator.status.remote()))
-        if new := [line for line in lines if line not in said]:
+        counted = {RATE.sub("", line): line for line in lines}  # a rate alone, where nothing more is done, is no news
+        if new := [line for count, line in counted.items() if count not in said]:
             say("\n         ".join(new))
-        said = lines
+        said = set(counted)
         if done:
             ray.get(finished)
             return
