@@ -1,7 +1,7 @@
 """A whole iteration of the recipe smollm2-135m-instruct, on fewer prompts, against the same work done the release's way."""
 
 from jobs.benchmarks import Ratio, real_dtype
-from jobs.benchmarks.iteration import whole_iteration
+from jobs.benchmarks.iteration import compare, run_job
 from sppo_ray.instructions import small_model
 
 PROMPTS = 40
@@ -14,4 +14,5 @@ def run() -> list[Ratio]:
         f"policy.dtype={real_dtype()}",
         *(f"prompts.limit={PROMPTS}", "evaluation.prompts.limit=4", "evaluation.responses=1"),
     ]
-    return [whole_iteration("iteration: the release's way, real model", "smollm2-135m-instruct", words, 4, SAME_WORK)]
+    name, recipe = "iteration: the release's way, real model", "smollm2-135m-instruct"
+    return [compare(name, run_job(recipe, words), recipe, words, 4, SAME_WORK)]

@@ -23,7 +23,7 @@ from sppo_ray import playground
 from sppo_ray.judging import PairRM, load_judge
 from sppo_ray.judging.reward import RewardModel
 
-PROMPTS, PART = 20, 5  # both sides take such parts in turn
+PROMPTS, PART = 12, 2  # both sides take such parts in turn
 CHARACTERS = 200, 400  # of a prompt, of a response
 Texts = tuple[list[str], list[list[str]]]
 

@@ -34,7 +34,7 @@ from sppo_ray.judging.llm.verdict import MOST_TOKENS
 
 READING = "more than half of the time is the model's reading of the questions, which no batch shortens on a CPU"
 SECONDS = 0.02  # of the endpoint, for an answer
-PROMPTS, BLOCK = 40, 10  # prompts at a time
+PROMPTS, BLOCK = 25, 5  # prompts at a time
 
 
 def run() -> list[Ratio]:
