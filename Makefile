@@ -1,5 +1,5 @@
 # make demo    the playground, end to end, on a Ray head of its own
-# make demo-real   a real language model, SmolLM2-135M-Instruct, the same way: 15 to 20 minutes on two cores, over an hour without AVX-512
+# make demo-real   a real language model, SmolLM2-135M-Instruct, the same way: a quarter of an hour on two cores with AVX-512, over an hour without
 # make test    all tests, in two processes             make lint    ruff, mypy, hadolint
 # make chaos   seeded kills of every kind of process, into chaos.json; RUNS=50 SEED=0, REAL=10 for so many with real engines too
 # make compare the objectives side by side on the playground, into compare/; COMPARE="--seeds 1 --etas 5" for less
