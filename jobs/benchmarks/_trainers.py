@@ -1,8 +1,8 @@
 """The same optimizer steps by this project's trainer and by TRL's, each under ZeRO-3 on two CPU processes.
 
-    python -m torch.distributed.run --nproc_per_node 2 -m jobs.benchmarks._trainers ours|trl|trl-precomputed FOLDER made|real
+    python -m torch.distributed.run --nproc_per_node 2 -m jobs.benchmarks._trainers ours|trl FOLDER made|real
 
-FOLDER holds model and pairs; the seconds of each step are written to FOLDER/<way>.json. TRL's ways need TRL's environment.
+FOLDER holds model and pairs; the seconds of each step are written to FOLDER/<way>.json. TRL needs its own environment.
 made: a Gemma-2 of random weights and long responses. real: a model folder, with the lengths and settings of the recipe
 smollm2-135m-instruct.
 """
@@ -21,7 +21,7 @@ import torch
 from jobs.benchmarks import real_dtype
 from sppo_ray.records import Pair, Response
 
-WORKERS, PAIRS, STEPS, WARM_UP = 2, 4, 7, 2  # pairs: of a worker in a step; the first steps are not counted
+WORKERS, PAIRS, STEPS, WARM_UP = 2, 4, 6, 2  # pairs: of a worker in a step; the first steps are not counted
 MODEL = {
     "vocab_size": 8192, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32,
@@ -107,7 +107,7 @@ def ours(folder: Path, work: Work) -> list[float]:
     return ends
 
 
-def trl(folder: Path, work: Work, precomputed: bool) -> list[float]:
+def trl(folder: Path, work: Work) -> list[float]:
     import deepspeed
     from datasets import Dataset
     from tokenizers import Tokenizer, models
@@ -154,7 +154,6 @@ def trl(folder: Path, work: Work, precomputed: bool) -> list[float]:
         bf16=work.dtype == "bfloat16",
         use_cpu=True,
         gradient_checkpointing=work.checkpointing,
-        precompute_ref_log_probs=precomputed,
         model_init_kwargs={"attn_implementation": work.attention[1], "dtype": work.dtype},
         report_to=[],
         save_strategy="no",
@@ -183,7 +182,7 @@ def trl(folder: Path, work: Work, precomputed: bool) -> list[float]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     way, folder, work = sys.argv[1], Path(sys.argv[2]), WORKS[sys.argv[3]]
-    found = ours(folder, work) if way == "ours" else trl(folder, work, way == "trl-precomputed")
+    found = ours(folder, work) if way == "ours" else trl(folder, work)
     if os.environ["RANK"] == "0":
         (folder / f"{way}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()  # else gloo's threads may abort the process as it ends

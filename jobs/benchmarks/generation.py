@@ -19,7 +19,7 @@ from sppo_ray.preparation import Preparation, prepare
 from sppo_ray.records import Candidates, Prompt
 from sppo_ray.run_folder import Ledger
 
-ROUNDS = 6
+ROUNDS = 5
 
 
 def run() -> list[Ratio]:

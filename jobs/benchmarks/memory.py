@@ -1,5 +1,7 @@
 """The plan's memory of a train worker against what the operating system saw, on CPU, ZeRO-3 on one and two workers.
 
+    python -m jobs.benchmarks.memory        # all cases; a part of `make bench` measures the first four
+
 Measured: the growth of a worker's resident memory, from before its policy is built to the peak of its second and third
 optimizer steps (Linux counts the peak itself). The allocator is told to give large blocks back at once, so that the
 growth is that of live tensors, and a small model is trained by the same code before the baseline, so that it has the libraries.
@@ -75,9 +77,9 @@ CASES = [
 ]
 
 
-def run() -> list[Ratio]:
+def run(cases: list[Case] = CASES[:4]) -> list[Ratio]:
     ratios = []
-    for case in CASES:
+    for case in cases:
         for workers in (1, 2):
             predicted, measured = compare(case, workers)
             ratio = predicted.total / measured
@@ -161,3 +163,7 @@ def _port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    run(CASES)

@@ -36,7 +36,7 @@ class Case:
         return self.generators // self.engines
 
 
-FAST = [Case(1, 0.5, 12), Case(16, 0.5, 12), Case(64, 0.5, 12)]
+FAST = [Case(1, 0.5, 12), Case(64, 0.5, 12)]
 SLOW = [Case(256, 5, 4, 16), Case(1024, 5, 2, 64)]  # by themselves they would be 90 MB each
 FEW, MANY = 1_000, 50_000
 OURS = ("ray::Pool", "ray::Board", "driver")  # the rest is engines and Ray itself

@@ -40,15 +40,13 @@ TRL_ENVIRONMENT = Path(".venv-bench")  # TRL beside this environment's own packa
 def run() -> list[Ratio]:
     layers = f"{MODEL['num_hidden_layers']} layers, vocabulary {MODEL['vocab_size']}"
     about = {"model": f"Gemma-2, hidden {MODEL['hidden_size']}, {layers}"}
-    return [*loss_memory(), tokens_a_second("made", make_model, 1.5, about, precomputed=True)]
+    return [*loss_memory(), tokens_a_second("made", make_model, 1.5, about)]
 
 
-def tokens_a_second(
-    work: str, model: Callable[[Path], object], goal: float, about: dict[str, str], precomputed: bool = False
-) -> Ratio:
+def tokens_a_second(work: str, model: Callable[[Path], object], goal: float, about: dict[str, str]) -> Ratio:
     """Both train one epoch on the same pairs, two processes x 4 pairs per step; the first steps are not counted.
 
-    TRL as it comes: a second copy of the model as reference. precomputed: also with precomputed references.
+    TRL as it comes: a second copy of the model as reference.
     model: puts it into a folder.
     """
     about |= {"a step": f"{WORKERS} processes x {PAIRS} pairs, {WORKS[work].dtype}, ZeRO-3 over gloo, RMSprop"}
@@ -61,12 +59,9 @@ def tokens_a_second(
     with tempfile.TemporaryDirectory() as folder:
         model(Path(folder))
         write_pairs(Path(folder), WORKS[work])
-        ways = {"trl": python, "ours": Path(sys.executable)} | ({"trl-precomputed": python} if precomputed else {})
+        ways = {"trl": python, "ours": Path(sys.executable)}
         steps = {way: _train(program, way, Path(folder), work) for way, program in ways.items()}
     speeds = {way: tokens / sum(seconds) for way, seconds in steps.items()}
-    if precomputed:
-        faster = speeds["ours"] / speeds["trl-precomputed"]
-        about |= {"against_precomputed": f"{faster:.2f} (its pass over the references not counted)"}
     return at_least(
         name,
         ratios(steps["trl"], steps["ours"]),
