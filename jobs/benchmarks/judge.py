@@ -1,6 +1,6 @@
 """The judge against `Blender.rank(batch_size=1)`: every ordered pair of five real answers to the same real prompts.
 
-    python -m jobs.benchmarks.judge        # all 150 prompts, half an hour; a part of `make bench` takes ten
+    python -m jobs.benchmarks.judge        # all 150 prompts, half an hour; a part of `make bench` takes five
 
 In: the playground's judge and one of another size, with random weights; `shared/data/candidates_real.jsonl` beside the
 checkout, whole and cut short. Out: the ratios, padding, time outside the forward pass.
@@ -27,9 +27,9 @@ from sppo_ray.playground.comparer import Comparer
 from sppo_ray.playground.judge import write_config
 
 TEXTS = Path(__file__).parents[3] / "shared/data/candidates_real.jsonl"
-# One prompt in 15, whose comparisons are as long as those of all 150: 1,680 tokens on average, of all 1,669.
-SAMPLE = slice(2, None, 15)
-PART = 2  # prompts: both sides take such parts in turn
+# One prompt in 30, whose comparisons are as long as those of all 150: 1,670 tokens on average, of all 1,669.
+SAMPLE = slice(29, None, 30)
+PART = 1  # prompts: both sides take such parts in turn
 SHORT = {"prompt": 60, "candidates": 40}  # words: comparisons of 100 to 400 tokens
 OTHER_SIZE = {"hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 384, "position_buckets": 64}
 KERNEL = "three quarters are the attention kernel, whose products take most of a core's peak"
