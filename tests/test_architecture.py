@@ -25,6 +25,7 @@ HOMES = {
     "vllm": {
         "sppo_ray/sampling/vllm_engine.py",
         "sppo_ray/sampling/adapter_slot.py",
+        "sppo_ray/sampling/one_adapter.py",
         "sppo_ray/sampling/short_answers.py",
     },
     "deepspeed": {"sppo_ray/training/policy.py"},

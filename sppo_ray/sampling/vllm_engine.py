@@ -44,6 +44,10 @@ class VLLMGenerator:
         self._snapshot = snapshot
         scoring = bool(config.training.other_anchors(config.iterations))  # what vLLM scores has one more token sampled
         rank = max(config.training.adapter.rank, adapter_rank(snapshot.uri))
+        if rank and not on_gpu:
+            from sppo_ray.sampling import one_adapter
+
+            one_adapter.use()
         arguments = EngineArgs(
             model=base_of(snapshot.uri),
             dtype=config.policy.dtype,
