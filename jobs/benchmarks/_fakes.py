@@ -68,3 +68,8 @@ def open_pools(
 
 def some_prompts(count: int) -> list[Prompt]:
     return [Prompt(f"p{number}", f"prompt {number}", [1, 2, number % 60]) for number in range(count)]
+
+
+def score(board: Any, pools: EnginePools, iteration: int, prompts: int) -> None:
+    ray.get(board.begin.remote(iteration, prompts))
+    ray.get(board.score.remote(pools, iteration, BASE.name))

@@ -142,6 +142,7 @@ def _worker(rank: int, config: Config, model: str, folder: str) -> None:
     policy.step(pairs)
     policy.step(pairs)
     Path(folder, f"peak-{rank}").write_text(str(_status("VmHWM") - before))
+    policy.close()
     torch.distributed.destroy_process_group()
 
 

@@ -14,7 +14,7 @@ from ray.data import ExecutionOptions
 from actors.run.pairs import share_size, training_pairs
 from actors.run.scoring import EnginePools
 from jobs.benchmarks import Ratio, at_most, start_ray
-from jobs.benchmarks._fakes import BASE, open_pools, some_prompts
+from jobs.benchmarks._fakes import open_pools, score, some_prompts
 from sppo_ray.config import load_config
 
 BLOCKS, BLOCK = 16, 20
@@ -57,9 +57,9 @@ def measure(training: float) -> tuple[float, float]:
         pools, board = open_pools(config, Path(folder), prompts[:BLOCK], SAMPLING, JUDGING)
         pools.ledger.write_prompts(2, prompts)
         readers = start_readers(pools, board, training) if training else []
-        ray.get([board.begin.remote(1, BLOCK), board.score.remote(pools, 1, BASE.name)])
+        score(board, pools, 1, BLOCK)
         started = time.monotonic()
-        ray.get([board.begin.remote(2, len(prompts)), board.score.remote(pools, 2, BASE.name)])
+        score(board, pools, 2, len(prompts))
         scored = time.monotonic() - started
         if training < SAMPLING:
             ray.get(readers)

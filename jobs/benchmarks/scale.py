@@ -8,14 +8,12 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import ray
 
-from actors.run.scoring import EnginePools
 from jobs.benchmarks import Ratio, at_least, at_most, start_ray
-from jobs.benchmarks._fakes import BASE, open_pools, some_prompts
+from jobs.benchmarks._fakes import open_pools, score, some_prompts
 from sppo_ray.config import Config, load_config
 from sppo_ray.records import Candidates
 
@@ -106,11 +104,6 @@ def dispatch(case: Case) -> tuple[float, Counter[str]]:
     print(f"{case.generators} generators: {busy:.1f} s of sampling", flush=True)
     share = case.rounds * case.seconds / busy
     return share, Counter({name: value / len(prompts) for name, value in used.items()})
-
-
-def score(board: Any, pools: EnginePools, iteration: int, prompts: int) -> None:
-    ray.get(board.begin.remote(iteration, prompts))
-    ray.get(board.score.remote(pools, iteration, BASE.name))
 
 
 def memory() -> tuple[int, float, list[int]]:

@@ -49,6 +49,9 @@ class Marks:
     def judged(self, *_: Any) -> None:
         pass
 
+    def scored(self, *_: Any) -> None:
+        pass
+
     def saving(self, *_: Any) -> None:
         pass
 
