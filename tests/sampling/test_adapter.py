@@ -42,5 +42,5 @@ def test_adapters_are_exchanged_in_place_and_stale_ones_are_noticed(
             engine.load(first)
     engine.load(first)
     assert engine.snapshot == first
-    engine.load(Snapshot(0, base))  # vLLM itself would go on with the matrices of the adapter that it has let go
+    engine.load(Snapshot(0, base))
     assert mismatch(networks[0], engine.generate(prompts, 3, "iter-0")) < NATS_PER_TOKEN
