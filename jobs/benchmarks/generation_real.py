@@ -7,6 +7,9 @@ from sppo_ray.instructions import small_model
 from sppo_ray.preparation import prepare
 
 ROUNDS, PROMPTS = 3, 12
+ENDS = (
+    "a round has few prompts, so the last sequences of its blocks, which leave the batch short, are a large part of it"
+)
 
 
 def run() -> list[Ratio]:
@@ -15,4 +18,4 @@ def run() -> list[Ratio]:
     preparation = prepare(load_config("smollm2-135m-instruct", overrides=overrides), say=lambda line: None)
     rates, _ = in_turn(preparation, preparation.prompts[1][:PROMPTS], ROUNDS)
     name = "generation: pool to the bare engine, real model"
-    return [at_least(name, ratios(rates["pool"], rates["bare"]), 0.97, dtype=dtype, **means(rates))]
+    return [at_least(name, ratios(rates["pool"], rates["bare"]), 0.97, ENDS, dtype=dtype, **means(rates))]

@@ -26,7 +26,7 @@ PARTS = {  # of the log, in its order
     "iteration 3": "iteration 3: sampling",
     "table": "policy:",
 }
-START = "a third is the start of Ray Train, vLLM and the libraries that they import, on two cores"
+START = "a third passes before the base is evaluated: imports of the job and its actors, and vLLM's start, on two cores"
 IN_TURN = "training.min_margin=1e-9"  # training waits for the last judgement
 
 

@@ -69,7 +69,7 @@ def busy_share(case: Case, efficiency: float, cpu: Counter[str], goal: float, de
         f"scale: efficiency of {case.generators} generators, blocks of {case.seconds} s",
         efficiency,
         goal,
-        f"fakes, stages and Ray want {cores:.1f} cores at full speed, {psutil.cpu_count()} are here",
+        f"fakes, stages and Ray want {cores:.1f} cores at full speed, {psutil.cpu_count()} are here; the first blocks reach their generators one by one",
         **detail,
     )
 
