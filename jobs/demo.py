@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     run_dir, log = runs / f"demo-{datetime.now():%Y%m%d-%H%M%S}", runs / "demo-ray.log"
     shorten_temporary_folder()
     environment = head_environment()
-    subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+    if not (Path.home() / ".ray" / "auth_token").exists():  # where Ray keeps it; the command takes two seconds
+        subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     port = free_port(DASHBOARD_PORT)
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="sppo-ray-", ignore_cleanup_errors=True) as folder:

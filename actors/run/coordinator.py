@@ -17,7 +17,6 @@ from actors.run.anchoring import anchor
 from actors.run.board import Board
 from actors.run.desired import read_desired, write_desired
 from actors.run.evaluation import compare_held_out, sample_held_out
-from actors.run.pairs import training_pairs
 from actors.run.scoring import EnginePools, check_set_aside
 from sppo_ray.config import Config
 from sppo_ray.errors import ConfigError, RunFailed, RunStopped, own_cause
@@ -155,8 +154,7 @@ class Coordinator(Board):
             # loop, which has the engines started meanwhile.
             from actors.run.trainer import Job, fit
 
-            job = Job(self._config, self._ledger, self._base, iterations, myself)
-            fit(job, {t: training_pairs(self._config, self._ledger, myself, t) for t in iterations})
+            fit(Job(self._config, self._ledger, self._base, iterations, myself))
 
         async def watched() -> None:
             try:

@@ -1,10 +1,12 @@
-"""The Ray Dataset that the trainer reads: the pairs of an iteration in the order of its prompts.
+"""The Ray Dataset that the trainer reads: the pairs of its iterations, one after the other, in the order of their prompts.
 
 In: the ledger's judged blocks, as the coordinator says that they are done. Out: rows of training data.
 Trainer and engines meet in the ledger, so sampling starts before the trainer is up and never waits for it.
+One dataset for all iterations: the processes of a dataset take some seconds to start.
 """
 
-from functools import cached_property, lru_cache
+from collections.abc import Iterator
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -15,7 +17,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from actors.cluster.placement import here
 from sppo_ray.config import Config
 from sppo_ray.judging import filler, pair, trained
-from sppo_ray.records import Anchored, Judged, Pair, to_table
+from sppo_ray.records import Anchored, Judged, Pair, from_table, to_table
 from sppo_ray.run_folder import Ledger
 from sppo_ray.training.schedule import steps_per_epoch
 
@@ -25,37 +27,42 @@ CALLS = 8  # shares that wait for their prompts or are read ahead
 class Pairs:
     """Yields the pairs of one worker's share of a batch once their prompts are judged, filled up with rows of weight 0.
 
-    A share is prompts [n * size, (n + 1) * size) of `training_prompts`, in their order. A prompt that was set aside becomes
-    a row of weight 0, and so do the places after the last prompt in the last batch; batches after that have no rows.
+    A share is prompts [n * size, (n + 1) * size) of the `training_prompts` of an iteration, in their order. A prompt that was
+    set aside becomes a row of weight 0, and so do the places after the last prompt in the last batch; batches after that
+    have no rows.
     """
 
-    def __init__(self, config: Config, ledger: Ledger, coordinator: Any, iteration: int) -> None:
-        self._config, self._ledger, self._coordinator, self._iteration = config, ledger, coordinator, iteration
+    def __init__(self, config: Config, ledger: Ledger, coordinator: Any) -> None:
+        self._config, self._ledger, self._coordinator = config, ledger, coordinator
         self._size = share_size(config)
         self._pairs = lru_cache(maxsize=8)(self._read)
+        # The next iteration's first shares are asked for while the last ones of this are read.
+        self._names = lru_cache(maxsize=2)(self._find_names)
+        self._blocks = lru_cache(maxsize=2)(self._find_blocks)
 
     async def __call__(self, table: pa.Table) -> Any:
-        number = int(table["number"][0].as_py())
-        if self._config.training.min_margin:
-            await self._coordinator.judged.remote(self._iteration, *set(self._blocks.values()))
-        if number // self._config.training.workers * self._config.training.batch_size >= len(self._names):
+        iteration, number = (int(table[name][0].as_py()) for name in ("iteration", "number"))
+        training, blocks = self._config.training, self._blocks(iteration)
+        if training.min_margin:
+            await self._coordinator.judged.remote(iteration, *set(blocks.values()))
+        prompts = self._names(iteration)
+        if number // training.workers * training.batch_size >= len(prompts):
             yield to_table([], Pair)
             return
         rows: list[Pair] = []
-        others = self._config.training.other_anchors(self._iteration)
-        for block, names in groupby(self._names[number * self._size :][: self._size], self._blocks.__getitem__):
-            await self._coordinator.scored.remote(self._iteration, others, [block])
-            pairs = self._pairs(block)
+        others = training.other_anchors(iteration)
+        for block, names in groupby(prompts[number * self._size :][: self._size], blocks.__getitem__):
+            await self._coordinator.scored.remote(iteration, others, [block])
+            pairs = self._pairs(iteration, block)
             rows += [pairs.get(name) or filler() for name in names]
         yield to_table(rows + [filler()] * (self._size - len(rows)), Pair)
 
-    def _read(self, block: int) -> dict[str, Pair]:
-        candidates = {row.prompt_id: row for row in self._ledger.candidates(self._iteration, block)}
-        judged = [row for row in self._ledger.judged(self._iteration, block) if trained(row, self._config.training)]
-        *others, _ = self._config.training.anchored(self._iteration).items()
+    def _read(self, iteration: int, block: int) -> dict[str, Pair]:
+        candidates = {row.prompt_id: row for row in self._ledger.candidates(iteration, block)}
+        judged = [row for row in self._ledger.judged(iteration, block) if trained(row, self._config.training)]
+        *others, _ = self._config.training.anchored(iteration).items()
         read = [
-            (weight, self._ledger.read(Anchored, self._ledger.anchored(self._iteration, block, n)))
-            for n, weight in others
+            (weight, self._ledger.read(Anchored, self._ledger.anchored(iteration, block, n))) for n, weight in others
         ]
         anchors = [[(weight, rows[place]) for weight, rows in read] for place in range(len(judged))]
         return {
@@ -63,13 +70,11 @@ class Pairs:
             for row, anchor in zip(judged, anchors, strict=True)
         }
 
-    @cached_property
-    def _names(self) -> list[str]:
-        return training_prompts(self._config, self._ledger, self._iteration)
+    def _find_names(self, iteration: int) -> list[str]:
+        return training_prompts(self._config, self._ledger, iteration)
 
-    @cached_property
-    def _blocks(self) -> dict[str, int]:
-        names = self._ledger.prompts(self._iteration).column("prompt_id")
+    def _find_blocks(self, iteration: int) -> dict[str, int]:
+        names = self._ledger.prompts(iteration).column("prompt_id")
         return {name: place // self._config.block for place, name in enumerate(names)}
 
 
@@ -80,17 +85,25 @@ def training_prompts(config: Config, ledger: Ledger, iteration: int) -> list[str
     return ledger.prompts(iteration).column("prompt_id")
 
 
-def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iteration: int) -> Dataset:
-    """The pairs of an iteration in the order of its prompts, in Ray Data blocks of one worker's share of a batch.
+def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iterations: range) -> Dataset:
+    """The pairs of those of these iterations that have no policy yet, in Ray Data blocks of one worker's share of a batch.
 
-    With the order preserved, Ray deals such blocks to the workers in turn: batch n is rows n * batch_size and on.
+    With the order preserved, Ray deals such blocks to the workers in turn: batch n of an iteration is rows n * batch_size
+    and on. Every epoch, but where the workers keep the pairs for the references that they recompute.
     """
-    shares = steps_per_epoch(config.training, len(ledger.prompts(iteration))) * config.training.workers
-    # A block for each number, made here: `range` and `from_arrow` would wait for a CPU to be free.
-    numbers = ray.data.from_items([{"number": number} for number in range(shares)], override_num_blocks=shares)
-    dataset = numbers.map_batches(
+    training = config.training
+    epochs = 1 if training.reference == "recompute" else training.epochs
+    shares = [
+        {"iteration": iteration, "number": number}
+        for iteration in iterations
+        if ledger.snapshot(iteration) is None
+        for _ in range(epochs)
+        for number in range(steps_per_epoch(training, len(ledger.prompts(iteration))) * training.workers)
+    ]
+    # A block for each, made here: `range` and `from_arrow` would wait for a CPU to be free.
+    dataset = ray.data.from_items(shares, override_num_blocks=max(1, len(shares))).map_batches(
         Pairs,
-        fn_constructor_args=(config, ledger, coordinator, iteration),
+        fn_constructor_args=(config, ledger, coordinator),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -98,8 +111,15 @@ def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iteration: 
         label_selector=here(),
         compute=ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=CALLS, max_concurrent_calls_per_actor=CALLS),
     )
-    dataset.set_name(f"iteration-{iteration}-train")
+    dataset.set_name("pairs")
     return dataset
+
+
+def read_shares(shard: Any, config: Config) -> Iterator[list[Pair]]:
+    """One worker's share of each batch, as soon as its prompts are judged. shard: of the dataset."""
+    # With batches fetched ahead a share would wait for the one after it, and an iteration's last for the next iteration.
+    for batch in shard.iter_batches(batch_size=share_size(config), batch_format="pyarrow", prefetch_batches=0):
+        yield from_table(batch, Pair)
 
 
 def share_size(config: Config) -> int:

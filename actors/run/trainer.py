@@ -1,19 +1,20 @@
-"""The training of an iteration: Ray Train workers under DeepSpeed ZeRO-3 that read the dataset of pairs.
+"""The training of iterations: Ray Train workers under DeepSpeed ZeRO-3 that read the dataset of pairs.
 
-In: the pairs of the iteration, as they are judged. Out: the published snapshot.
+In: the pairs, as they are judged. Out: a published snapshot of each iteration.
 """
 
 import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
 import ray.train
 import torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.data import Dataset, ExecutionOptions
+from ray.data import ExecutionOptions
 from ray.exceptions import RayActorError
 from ray.train import (
     CheckpointConfig,
@@ -30,14 +31,16 @@ from ray.util.placement_group import PlacementGroup, PlacementGroupID, placement
 from actors.cluster.placement import role_options, trainer_scaling
 from actors.run import checkpoints
 from actors.run.checkpoints import first
-from actors.run.pairs import share_size, training_prompts
-from sppo_ray.config import Config
+from actors.run.pairs import read_shares, training_pairs, training_prompts
+from sppo_ray.config import Config, TrainingSettings
 from sppo_ray.errors import RunFailed, RunStopped
-from sppo_ray.records import Pair, ReferenceGap, Snapshot, from_table
+from sppo_ray.records import Pair, ReferenceGap, Snapshot
 from sppo_ray.reporting.cards import model_card
 from sppo_ray.run_folder import Ledger, files, local, remote
 from sppo_ray.training.memory import memory_remedy, out_of_memory
 from sppo_ray.training.schedule import iteration_steps
+
+PAIRS = "pairs"  # the trainer's name of its dataset
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,14 @@ class Job:
         return count
 
 
-def fit(job: Job, pairs: dict[int, Dataset]) -> None:
-    """Train the iterations of a job, each on its pairs, on the same workers, until all are published.
+def fit(job: Job) -> None:
+    """Train the iterations of a job, one after the other on the same workers, until all are published.
 
     Raises `RunFailed` with the cause, or `RunStopped` if the coordinator stopped it.
     """
     for failures in itertools.count(1):
         try:
-            _trainer(job, pairs).fit()
+            _trainer(job).fit()
             break
         except WorkerGroupError as error:
             rank, cause = next(iter(error.worker_failures.items()))
@@ -134,7 +137,7 @@ class _Trainer(TorchTrainer):
         return [_ReleaseDevices(), *kept]
 
 
-def _trainer(job: Job, pairs: dict[int, Dataset]) -> TorchTrainer:
+def _trainer(job: Job) -> TorchTrainer:
     training = job.config.training
     on_gpu = training.gpus > 0
     return _Trainer(
@@ -149,7 +152,8 @@ def _trainer(job: Job, pairs: dict[int, Dataset]) -> TorchTrainer:
             failure_config=FailureConfig(max_failures=training.max_failures * len(job.iterations)),
             worker_runtime_env=role_options(job.config, "trainers")["runtime_env"],  # type: ignore[call-arg]
         ),
-        datasets={str(iteration): dataset for iteration, dataset in pairs.items()},
+        # Made anew whenever workers start: those that start again train what is left.
+        datasets={PAIRS: partial(training_pairs, job.config, job.ledger, job.coordinator, job.iterations)},
         dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True), enable_shard_locality=False),
     )
 
@@ -164,12 +168,12 @@ def _storage(ledger: Ledger) -> dict[str, Any]:
 def work(settings: dict[str, Any]) -> None:
     """One train worker. A `RunFailed` and a lack of memory end the run, for a restart would not help; Ray restarts the rest."""
     job: Job = settings["job"]
-    policy = None
+    policy, shares = None, read_shares(ray.train.get_dataset_shard(PAIRS), job.config)
     try:
         for iteration in job.iterations:
             if job.ledger.snapshot(iteration) is None:
                 policy = _start(job, iteration, policy)
-                if not _train(job, iteration, policy):
+                if not _train(job, iteration, policy, shares):
                     return
             if first():
                 job.coordinator.published.remote(iteration)
@@ -210,12 +214,12 @@ def _start(job: Job, iteration: int, before: Any) -> Any:
     return policy
 
 
-def _train(job: Job, iteration: int, policy: Any) -> bool:
+def _train(job: Job, iteration: int, policy: Any, shares: Iterator[list[Pair]]) -> bool:
     """One step per batch, then the publication, which all workers take part in. False if the run is to stop before that."""
-    batches = _batches(job.config, policy, iteration)
+    shares = _of_iteration(shares, job.config.training, policy)
     log = checkpoints.restore(policy, iteration)
     due = checkpoints.Due(job.config.training, get_device())
-    for pairs in itertools.islice(batches, policy.steps_done, None):
+    for pairs in itertools.islice(shares, policy.steps_done, None):
         if not ray.get(job.coordinator.may_step.remote(policy.steps_done + 1)):
             checkpoints.save(job, policy, iteration, log)
             return False
@@ -239,21 +243,16 @@ def _train(job: Job, iteration: int, policy: Any) -> bool:
     return True
 
 
-def _batches(config: Config, policy: Any, iteration: int) -> Iterator[list[Pair]]:
-    """This worker's share of each batch of an iteration, every epoch, as soon as its prompts are judged.
+def _of_iteration(shares: Iterator[list[Pair]], training: TrainingSettings, policy: Any) -> Iterator[list[Pair]]:
+    """The shares of the iteration that the policy has begun.
 
     Called before a checkpoint is restored: the policy that the iteration started with recomputes the reference.
     A restarted trainer reads the pairs from before its checkpoint again and skips them.
     """
-    shard = ray.train.get_dataset_shard(str(iteration))
-    recompute = config.training.reference == "recompute"
-    recomputed = [policy.recompute(pairs) for pairs in _epoch(shard, config)] if recompute else []
-    return itertools.chain.from_iterable(recomputed or _epoch(shard, config) for _ in range(config.training.epochs))
-
-
-def _epoch(shard: Any, config: Config) -> Iterator[list[Pair]]:
-    for batch in shard.iter_batches(batch_size=share_size(config), batch_format="pyarrow", prefetch_batches=1):
-        yield from_table(batch, Pair)
+    if training.reference != "recompute":
+        return itertools.islice(shares, policy.steps)
+    recomputed = [policy.recompute(pairs) for pairs in itertools.islice(shares, policy.steps // training.epochs)]
+    return itertools.chain.from_iterable(itertools.repeat(recomputed, training.epochs))
 
 
 def _publish(job: Job, iteration: int, policy: Any) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import ray
 from ray.data import ExecutionOptions
 
-from actors.run.pairs import share_size, training_pairs
+from actors.run.pairs import read_shares, training_pairs
 from actors.run.scoring import EnginePools
 from jobs.benchmarks import Ratio, at_most, start_ray
 from jobs.benchmarks._fakes import open_pools, score, some_prompts
-from sppo_ray.config import load_config
+from sppo_ray.config import Config, load_config
 
 BLOCKS, BLOCK = 16, 20
 SAMPLING, JUDGING, TRAINING = 1.0, 0.5, 0.6  # seconds per block; a batch is a block
@@ -74,16 +74,14 @@ def measure(training: float) -> tuple[float, float]:
 
 def start_readers(pools: EnginePools, board: Any, seconds: float) -> list[Any]:
     """The train workers' side of iterations 1 and 2, as `actors.run.trainer.fit` sets it up, with a step that sleeps."""
-    config, shards = pools.config, []
-    for iteration in (1, 2):
-        dataset = training_pairs(config, pools.ledger, board, iteration)
-        dataset.context.execution_options = ExecutionOptions(preserve_order=True)
-        shards.append(dataset.streaming_split(config.training.workers, equal=True))
-    return [read.remote(several, share_size(config), seconds) for several in zip(*shards, strict=True)]
+    config = pools.config
+    dataset = training_pairs(config, pools.ledger, board, range(1, 3))
+    dataset.context.execution_options = ExecutionOptions(preserve_order=True)
+    shards = dataset.streaming_split(config.training.workers, equal=True)
+    return [read.remote(shard, config, seconds) for shard in shards]
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def read(shards: Any, size: int, seconds: float) -> None:
-    for shard in shards:
-        for _ in shard.iter_batches(batch_size=size, batch_format="pyarrow", prefetch_batches=1):
-            time.sleep(seconds)
+def read(shard: Any, config: Config, seconds: float) -> None:
+    for _ in read_shares(shard, config):
+        time.sleep(seconds)

@@ -41,7 +41,7 @@ PROCESSES = 16  # of generators, at most
 IN_FLIGHT = 2  # blocks of one engine: at one, the next waits
 START = 4.0  # seconds until Ray Data's stages run: not of the plan's, and not scaled
 RESTART = 3.0  # seconds until Ray has started a killed process again: likewise
-KILL_TIMES = (20.0, 40.0, 60.0)  # seconds
+KILL_TIMES = (15.0, 30.0, 45.0)  # seconds
 TOLERANCE = 0.10
 
 
@@ -68,7 +68,7 @@ class Cluster:
         return Split("disaggregated", self.generators, rankers, trainers, self.generators + rankers + trainers)
 
 
-CLUSTERS = [Cluster(8, 128, 80.0), Cluster(64, 64, 80.0), Cluster(256, 32, 120.0)]
+CLUSTERS = [Cluster(8, 128, 60.0), Cluster(64, 64, 80.0), Cluster(256, 32, 120.0)]
 
 
 def run(clusters: list[Cluster] = CLUSTERS[:1]) -> list[Ratio]:

@@ -13,7 +13,6 @@ import ray
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from actors.run.pairs import training_pairs
 from actors.run.trainer import Job, fit
 from jobs.benchmarks import Ratio, at_most
 from sppo_ray import playground
@@ -136,7 +135,7 @@ def _fit_iterations(root: Path) -> dict[str, float]:
         ledger.write(judged, Judged, ledger.block(Judged, iteration, 0))
     job = TimedJob(config, ledger, base, range(1, 3), marks)
     called = time.time()
-    fit(job, {iteration: training_pairs(config, ledger, marks, iteration) for iteration in job.iterations})
+    fit(job)
     times = ray.get(marks.times.remote()) | {"fit() returns": time.time()}
     order = ["worker process 1", "imports 1", "first step 1", "last step 1", "published 1"]
     order += ["first step 2", "last step 2", "published 2", "fit() returns"]

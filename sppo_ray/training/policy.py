@@ -93,7 +93,7 @@ class TrainablePolicy:
         self._network = network
         self._earlier_k3 = earlier_k3
         self._reference_checked = False
-        self.steps_done = 0
+        self.steps, self.steps_done = steps, 0
 
     def begin(self, steps: int, earlier_k3: Sequence[float]) -> None:
         """Go on to the next iteration from the float32 weights as they are, with a new optimizer and schedule."""
@@ -103,7 +103,8 @@ class TrainablePolicy:
         for group in zero.optimizer.param_groups:
             group["params"] = []  # DeepSpeed fills them in for each step
         self._engine.lr_scheduler = scheduler(training, zero.optimizer, steps)
-        self._earlier_k3, self._reference_checked, self.steps_done = earlier_k3, False, 0
+        self._earlier_k3, self._reference_checked = earlier_k3, False
+        self.steps, self.steps_done = steps, 0
 
     def step(self, pairs: list[Pair]) -> StepNumbers:
         """One optimizer step on a batch of which `pairs` is this worker's share; every worker calls it.

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from ray.data import DataContext, ExecutionOptions
 
 from actors.engines import Pool, PoolState, generator, ranker
 from actors.run.board import Board
-from actors.run.pairs import training_pairs
+from actors.run.pairs import read_shares, training_pairs
 from actors.run.scoring import EnginePools, score
 from sppo_ray.config import Config, PoolSettings, load_config
 from sppo_ray.fakes import FakeGenerator, FakeJudge
 from sppo_ray.preference import win_rates
 from sppo_ray.records import Judged, Prompt, Snapshot
-from sppo_ray.run_folder import Ledger
+from sppo_ray.run_folder import Ledger, files
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -40,11 +41,11 @@ def pools(tmp_path: Path) -> EnginePools:
     return EnginePools(CONFIG, ledger, *pools)
 
 
-def score_all(pools: EnginePools, board: Any = None) -> Any:
+def score_all(pools: EnginePools, board: Any = None, iteration: int = 1) -> Any:
     """Returns the board that has counted."""
     board = board or ray.remote(num_cpus=0)(Board).remote()
-    ray.get(board.begin.remote(1, len(PROMPTS)))
-    ray.get(board.score.remote(pools, 1, "iter-0"))
+    ray.get(board.begin.remote(iteration, len(pools.ledger.prompts(iteration))))
+    ray.get(board.score.remote(pools, iteration, "iter-0"))
     return board
 
 
@@ -70,30 +71,64 @@ def test_on_one_gpu_all_blocks_are_sampled_before_the_first_is_judged(pools: Eng
     assert len(board._done) == 6
 
 
-def shares(pools: EnginePools, board: Any, config: Config = CONFIG) -> list[list[Any]]:
-    """What each of the two train workers reads."""
+def shares(
+    pools: EnginePools, board: Any, config: Config = CONFIG, last: int = 1, first_ones: int | None = None
+) -> list[list[Any]]:
+    """What each of the two train workers reads of iterations 1 to last, or the first ones of it."""
     DataContext.get_current().enable_progress_bars = False
-    dataset = training_pairs(config, pools.ledger, board, 1)
+    dataset = training_pairs(config, pools.ledger, board, range(1, last + 1))
     dataset.context.execution_options = ExecutionOptions(preserve_order=True)
-    readers = [read.remote(split) for split in dataset.streaming_split(2, equal=True)]
-    return ray.get(readers)
+    readers = [read.remote(split, config, first_ones) for split in dataset.streaming_split(2, equal=True)]
+    return ray.get(readers, timeout=60)
 
 
 @ray.remote(num_cpus=0)
-def read(split: Any) -> list[list[tuple[str, float]]]:
-    batches = split.iter_batches(batch_size=2, batch_format="pyarrow")
-    return [list(zip(b["prompt_id"].to_pylist(), b["weight"].to_pylist(), strict=True)) for b in batches]
+def read(split: Any, config: Config, first_ones: int | None) -> list[list[tuple[str, float]]]:
+    return [
+        [(pair.prompt_id, pair.weight) for pair in share] for share in islice(read_shares(split, config), first_ones)
+    ]
+
+
+def real(*numbers: int) -> list[tuple[str, float]]:
+    return [(f"p{number}", 1.0) for number in numbers]
+
+
+FILL = [("", 0.0), ("", 0.0)]
 
 
 def test_every_prompt_becomes_one_pair_in_order(pools: EnginePools) -> None:
     first, second = shares(pools, score_all(pools))
-
     # Batches of 4 for two workers: rows 0-1 | 2-3, then 4-5 | 6-7, then 8-9 and a share of filler of weight 0.
-    def real(*numbers: int) -> list[tuple[str, float]]:
-        return [(f"p{number}", 1.0) for number in numbers]
-
     assert first == [real(0, 1), real(4, 5), real(8, 9)]
-    assert second == [real(2, 3), real(6, 7), [("", 0.0), ("", 0.0)]]
+    assert second == [real(2, 3), real(6, 7), FILL]
+
+
+def test_the_pairs_of_the_next_iteration_follow_every_epoch_of_the_one_before(pools: EnginePools) -> None:
+    pools.ledger.write_prompts(2, [Prompt(f"p{number}", f"prompt {number}", [1, 2]) for number in range(20, 25)])
+    board = score_all(pools, score_all(pools), 2)
+    training = CONFIG.training.model_copy(update={"epochs": 2})
+    first, second = shares(pools, board, CONFIG.model_copy(update={"training": training}), 2)
+    assert first == [real(0, 1), real(4, 5), real(8, 9)] * 2 + [real(20, 21), [("p24", 1.0), ("", 0.0)]] * 2
+    assert second == [real(2, 3), real(6, 7), FILL] * 2 + [real(22, 23), FILL] * 2
+
+
+def test_the_last_pairs_of_an_iteration_do_not_wait_for_the_next(pools: EnginePools) -> None:
+    pools.ledger.write_prompts(2, PROMPTS)
+    first, second = shares(pools, score_all(pools), last=2, first_ones=3)
+    assert (first[-1], second[-1]) == (real(8, 9), FILL)
+
+
+def test_a_trainer_that_starts_again_reads_no_iteration_that_is_published(pools: EnginePools) -> None:
+    pools.ledger.write_prompts(2, PROMPTS[:4])
+    board = score_all(pools, iteration=2)  # a coordinator that has started again knows of no block of iteration 1
+    files.write_json(pools.ledger.iteration(1) / "policy" / "manifest.json", {})
+    assert shares(pools, board, last=2) == [[real(0, 1)], [real(2, 3)]]
+
+
+def test_workers_that_recompute_the_references_keep_the_pairs_for_the_other_epochs(pools: EnginePools) -> None:
+    training = CONFIG.training.model_copy(update={"epochs": 2, "reference": "recompute"})
+    first, _ = shares(pools, score_all(pools), CONFIG.model_copy(update={"training": training}))
+    assert first == [real(0, 1), real(4, 5), real(8, 9)]
 
 
 def test_pairs_below_the_margin_are_left_out_and_batches_stay_full(pools: EnginePools) -> None:

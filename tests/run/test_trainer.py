@@ -89,7 +89,7 @@ def test_engines_and_trainers_that_work_in_turn_have_the_cores_of_both(cluster: 
     config = load_config(overrides=[*ONE_EACH, "training.min_margin=0.1"])  # training waits for the last judgement
     engine = ray.remote(lambda: torch.get_num_threads()).options(**role_options(config, "generators"))
     assert ray.get(engine.remote()) == 2
-    job: Any = SimpleNamespace(config=config, ledger=Ledger(tmp_path), iterations=range(1, 2))
+    job: Any = SimpleNamespace(config=config, ledger=Ledger(tmp_path), iterations=range(1, 2), coordinator=None)
 
     def work() -> None:
         (tmp_path / "threads").write_text(str(torch.get_num_threads()))
@@ -98,7 +98,7 @@ def test_engines_and_trainers_that_work_in_turn_have_the_cores_of_both(cluster: 
         work,
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
-        run_config=trainer._trainer(job, {}).run_config,
+        run_config=trainer._trainer(job).run_config,
     ).fit()
     assert (tmp_path / "threads").read_text() == "2"
 
@@ -106,5 +106,5 @@ def test_engines_and_trainers_that_work_in_turn_have_the_cores_of_both(cluster: 
 def test_engines_and_trainers_that_work_at_once_keep_the_threads_that_ray_gives(tmp_path: Path) -> None:
     config = load_config(overrides=[*ONE_EACH, "training.min_margin=0"])
     assert not role_options(config, "generators")["runtime_env"]
-    job: Any = SimpleNamespace(config=config, ledger=Ledger(tmp_path), iterations=range(1, 2))
-    assert not trainer._trainer(job, {}).run_config.worker_runtime_env
+    job: Any = SimpleNamespace(config=config, ledger=Ledger(tmp_path), iterations=range(1, 2), coordinator=None)
+    assert not trainer._trainer(job).run_config.worker_runtime_env
