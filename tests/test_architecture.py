@@ -23,6 +23,7 @@ ROOMS = {
 # The one module, or folder of a wrapped model, that touches each library.
 HOMES = {
     "vllm": {
+        "sppo_ray/sampling/environment.py",
         "sppo_ray/sampling/vllm_engine.py",
         "sppo_ray/sampling/adapter_slot.py",
         "sppo_ray/sampling/one_adapter.py",

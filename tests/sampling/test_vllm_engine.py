@@ -19,7 +19,7 @@ from sppo_ray.playground import Playground
 from sppo_ray.prompts import SourcePrompt, chat_template
 from sppo_ray.records import ChatRequest, Prompt, Snapshot, TokenDelta
 from sppo_ray.run_folder.publishing import publish
-from sppo_ray.sampling import VLLMGenerator, vllm_engine
+from sppo_ray.sampling import VLLMGenerator, environment, vllm_engine
 from tests.sampling.mismatch import mismatch, network_of
 
 NATS_A_TOKEN = 1e-2  # in bfloat16
@@ -63,6 +63,19 @@ def engine(playground: Playground, config: Config, stops: list[int]) -> VLLMGene
 def temporary_files() -> list[Path]:
     """Of vLLM; Ray and torch have folders of their own there."""
     return sorted(Path(tempfile.gettempdir()).glob("vllm*"))
+
+
+def test_sampling_compiles_nothing_and_needs_no_compiler(engine: VLLMGenerator, prompts: list[Prompt]) -> None:
+    torch._dynamo.reset()  # what is compiled already would be compiled again
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    engine.generate(prompts[:2], 2, "iter-0")
+    assert not counters["frames"]
+
+
+def test_the_rank_of_a_token_counts_those_as_likely() -> None:
+    logprobs = torch.tensor([[-1.0, -2.0, -3.0], [-3.0, -1.0, -1.0]])
+    assert environment._ranks(logprobs, torch.tensor([[-2.0], [-3.0]])).tolist() == [2, 3]
 
 
 def test_candidates_are_complete(
