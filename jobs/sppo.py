@@ -8,7 +8,6 @@ machine. Exit status: 0 done, 1 the run failed, 2 the input is at fault, 3 stopp
 
 import argparse
 import os
-import re
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -39,7 +38,6 @@ from sppo_ray.run_folder import Ledger, files, location
 
 PLACED = ("placement", "generation", "judge", "training", "generators", "rankers")  # sections that the plan may set
 FOLLOW_SECONDS, MAX_FOLLOW_SECONDS = 5.0, 120.0
-RATE = re.compile(r", [\d.e+-]+/s.*")  # of a stage, and the time left
 ANSWER_SECONDS = 30.0  # for the gateway to start; the run does not depend on it
 GATEWAY_SECONDS = 2.0  # for the gateway to close
 KILL_SECONDS = 0.5  # until the processes of the killed actors are gone, too, and write no more
@@ -164,34 +162,34 @@ def follow(coordinator: Any, finished: Any) -> None:
         pause = min(max(FOLLOW_SECONDS, (time.monotonic() - started) / 50), MAX_FOLLOW_SECONDS)
         done, _ = ray.wait([finished], timeout=pause)
         lines = describe(ray.get(coordinator.status.remote()))
-        counted = {RATE.sub("", line): line for line in lines}  # a rate alone, where nothing more is done, is no news
-        if new := [line for count, line in counted.items() if count not in said]:
+        if new := [line + rest for line, rest in lines.items() if line not in said]:
             say("\n         ".join(new))
-        said = set(counted)
+        said = set(lines)
         if done:
             ray.get(finished)
             return
 
 
-def describe(status: RunStatus) -> list[str]:
+def describe(status: RunStatus) -> dict[str, str]:
+    """Lines on a run, and the end of each that is no news where it alone has changed: a stage's rate and the time left."""
     head = f"iteration {status.iteration}: {status.phase}" if status.iteration else status.phase
     loss = f", loss {status.loss:.4g}" if status.loss is not None else ""
     paused = ", paused" if status.paused else ""
     why = [f"paused: {status.pause_reason}; `sppo-ray resume` tries again"] if status.pause_reason else []
     left = seconds_left(status.stages)
-    return [
-        f"{head}{paused}{loss}",
-        *why,
-        *(_stage_line(stage, left[key]) for key, stage in status.stages.items() if stage.began is not None),
-        *(line for name, pool in status.pools.items() if (line := _pool_line(name, pool))),
-        *status.warnings,
-    ]
+    stages = {key: stage for key, stage in status.stages.items() if stage.began is not None}
+    return {
+        **dict.fromkeys([f"{head}{paused}{loss}", *why], ""),
+        **{f"{one.name:<9} {one.done} of {one.total} {one.unit}": _rate(one, left[key]) for key, one in stages.items()},
+        **{line: "" for name, pool in status.pools.items() if (line := _pool_line(name, pool))},
+        **dict.fromkeys(status.warnings, ""),
+    }
 
 
-def _stage_line(stage: Stage, left: float | None) -> str:
+def _rate(stage: Stage, left: float | None) -> str:
     rate = f", {stage.rate:.3g}/s" if stage.rate else ""
     after = f", {duration(left)} left" if left else ""
-    return f"{stage.name:<9} {stage.done} of {stage.total} {stage.unit}{rate}{after}"
+    return f"{rate}{after}"
 
 
 def _pool_line(name: str, pool: PoolStatus) -> str:

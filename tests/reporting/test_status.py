@@ -148,8 +148,12 @@ def test_the_log_says_how_far_stages_and_engines_are(clock: Clock) -> None:
     }
     run = RunStatus(1, 3, "sampling, judging", stages=stages, pools=pools)
     engines = "generators: 1,221 tokens/s, 160 sequences in flight"
-    assert describe(run) == ["iteration 1: sampling, judging", "sampling  0 of 100 prompts", engines]
+    assert list(describe(run).items()) == [
+        ("iteration 1: sampling, judging", ""),
+        ("sampling  0 of 100 prompts", ""),
+        (engines, ""),
+    ]
     stages["generate"].add(20)
-    assert describe(run)[1] == "sampling  20 of 100 prompts, 2/s, 40 s left"
+    assert describe(run)["sampling  20 of 100 prompts"] == ", 2/s, 40 s left"  # changes, and is no news
     pools["rankers"].members.append(MemberStatus("ranker-1", "starting", None, 0, 0, None))
-    assert describe(run)[2:] == [engines, "rankers: 1 of 2 starting"]
+    assert list(describe(run))[2:] == [engines, "rankers: 1 of 2 starting"]
