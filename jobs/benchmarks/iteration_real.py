@@ -4,7 +4,7 @@ from jobs.benchmarks import Ratio, real_dtype
 from jobs.benchmarks.iteration import compare, run_job
 from sppo_ray.instructions import small_model
 
-PROMPTS = 32
+PROMPTS = 24
 SAME_WORK = "both ways sample and train the same tokens, a Python judge costs nothing, and with min_margin training waits for it"
 
 

@@ -17,7 +17,7 @@ from jobs.benchmarks import Ratio, at_most, start_ray
 from jobs.benchmarks._fakes import open_pools, score, some_prompts
 from sppo_ray.config import Config, load_config
 
-BLOCKS, BLOCK = 16, 20
+BLOCKS, BLOCK = 12, 20
 SAMPLING, JUDGING, TRAINING = 1.0, 0.5, 0.6  # seconds per block; a batch is a block
 SETTINGS = ["generators.cpus=0.1", "generators.blocks=2", "rankers.cpus=0.1", "training.workers=2"]
 
