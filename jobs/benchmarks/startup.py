@@ -100,7 +100,6 @@ def run() -> list[Ratio]:
             "start-up: a policy published to the next iteration's first step, an empty fit() = 1",
             parts["first step 2"] / nothing,
             NEXT_GOAL,
-            "the next dataset's processes are new; in a run the first blocks' sampling hides them",
         ),
     ]
 
