@@ -79,7 +79,7 @@ def shares(
     dataset = training_pairs(config, pools.ledger, board, range(1, last + 1))
     dataset.context.execution_options = ExecutionOptions(preserve_order=True)
     readers = [read.remote(split, config, first_ones) for split in dataset.streaming_split(2, equal=True)]
-    return ray.get(readers, timeout=60)
+    return ray.get(readers, timeout=300)
 
 
 @ray.remote(num_cpus=0)
