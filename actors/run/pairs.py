@@ -21,6 +21,7 @@ from sppo_ray.records import Anchored, Judged, Pair, from_table, to_table
 from sppo_ray.run_folder import Ledger
 from sppo_ray.training.schedule import steps_per_epoch
 
+PAIRS = "pairs"  # the dataset's name, in Ray Data and in Ray Train
 CALLS = 8  # shares that wait for their prompts or are read ahead
 
 
@@ -93,12 +94,12 @@ def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iterations:
     """
     training = config.training
     epochs = 1 if training.reference == "recompute" else training.epochs
+    steps = {t: steps_per_epoch(training, len(ledger.prompts(t))) for t in iterations if ledger.snapshot(t) is None}
     shares = [
         {"iteration": iteration, "number": number}
-        for iteration in iterations
-        if ledger.snapshot(iteration) is None
+        for iteration, count in steps.items()
         for _ in range(epochs)
-        for number in range(steps_per_epoch(training, len(ledger.prompts(iteration))) * training.workers)
+        for number in range(count * training.workers)
     ]
     # A block for each, made here: `range` and `from_arrow` would wait for a CPU to be free.
     dataset = ray.data.from_items(shares, override_num_blocks=max(1, len(shares))).map_batches(
@@ -111,7 +112,7 @@ def training_pairs(config: Config, ledger: Ledger, coordinator: Any, iterations:
         label_selector=here(),
         compute=ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=CALLS, max_concurrent_calls_per_actor=CALLS),
     )
-    dataset.set_name("pairs")
+    dataset.set_name(PAIRS)
     return dataset
 
 

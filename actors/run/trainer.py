@@ -31,7 +31,7 @@ from ray.util.placement_group import PlacementGroup, PlacementGroupID, placement
 from actors.cluster.placement import role_options, trainer_scaling
 from actors.run import checkpoints
 from actors.run.checkpoints import first
-from actors.run.pairs import read_shares, training_pairs, training_prompts
+from actors.run.pairs import PAIRS, read_shares, training_pairs, training_prompts
 from sppo_ray.config import Config, TrainingSettings
 from sppo_ray.errors import RunFailed, RunStopped
 from sppo_ray.records import Pair, ReferenceGap, Snapshot
@@ -39,8 +39,6 @@ from sppo_ray.reporting.cards import model_card
 from sppo_ray.run_folder import Ledger, files, local, remote
 from sppo_ray.training.memory import memory_remedy, out_of_memory
 from sppo_ray.training.schedule import iteration_steps
-
-PAIRS = "pairs"  # the trainer's name of its dataset
 
 
 @dataclass(frozen=True)
