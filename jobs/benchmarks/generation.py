@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 
+from actors.cluster.placement import role_options
 from actors.engines import start_generators
 from jobs.benchmarks import Ratio, at_least, ratios, start_ray
 from jobs.benchmarks._bare_engine import BareEngine
@@ -53,9 +54,10 @@ def in_turn(
     config, candidates = preparation.config, preparation.config.generation.candidates
     rates: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
+        # With the same threads as the pool's engine.
         bare = (
             ray.remote(BareEngine)
-            .options(num_cpus=config.generators.cpus)
+            .options(**role_options(config, "generators"))
             .remote(config, preparation.base.uri, preparation.stop_token_ids)
         )
         pooled = Pooled(preparation, Ledger(Path(folder)))

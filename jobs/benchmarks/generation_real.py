@@ -6,7 +6,7 @@ from sppo_ray.config import load_config
 from sppo_ray.instructions import small_model
 from sppo_ray.preparation import prepare
 
-ROUNDS, PROMPTS = 3, 12
+ROUNDS, PROMPTS = 3, 24
 ENDS = (
     "a round has few prompts, so the last sequences of its blocks, which leave the batch short, are a large part of it"
 )

@@ -25,6 +25,22 @@ class VLLMGenerator:
     """A vLLM engine with continuous batching: one thread steps it, callers wait for their own prompts only."""
 
     def __init__(self, config: Config, snapshot: Snapshot, stop_token_ids: list[int]) -> None:
+        self._config, self._snapshot, self._stop_token_ids = config, snapshot, stop_token_ids
+        self._failure: EngineFailed | None = None
+        self._inbox: queue.SimpleQueue[Request | Scoring | Chat | str | tuple[Callable[[], Any], Future[None]]] = (
+            queue.SimpleQueue()
+        )
+        self._waiting: dict[str, Request | Scoring | Chat] = {}
+        self._count = 0
+        self._sampled = 0  # tokens of finished requests of the run
+        self._progress, self._counted = Progress(0, 0), 0.0
+        self.busy_seconds = 0.0  # that the engine has stepped with requests in it
+        built: Future[None] = Future()
+        threading.Thread(target=self._serve, args=(built,), name="vllm-engine", daemon=True).start()
+        built.result()
+
+    def _build(self) -> None:
+        config, snapshot = self._config, self._snapshot
         on_gpu = set_environment()
         self._sleeps = on_gpu and config.placement == "colocated"
         from vllm import EngineArgs
@@ -37,11 +53,8 @@ class VLLMGenerator:
         from sppo_ray.sampling.adapter_slot import AdapterSlot, room_for
         from sppo_ray.sampling.loaded_weights import LoadedWeights
 
-        self._config = config
         self._tokenizer = load_tokenizer(base_of(snapshot.uri), config.policy.trust_remote_code)
         self._hidden = hidden_tokens(self._tokenizer, config.policy.thoughts)
-        self._stop_token_ids = stop_token_ids
-        self._snapshot = snapshot
         scoring = bool(config.training.other_anchors(config.iterations))  # what vLLM scores has one more token sampled
         rank = max(config.training.adapter.rank, adapter_rank(snapshot.uri))
         if rank and not on_gpu:
@@ -70,20 +83,10 @@ class VLLMGenerator:
             why = shorten(str(error), 300)  # vLLM may list all models that it knows
             raise ModelError(f"policy.model: vLLM cannot run {snapshot.uri}: {why}") from error
         self._engine = LLMEngine.from_vllm_config(settings, usage, disable_log_stats=True)
-        self._failure: EngineFailed | None = None
         own(self._engine, self._fail)
         self._adapters = AdapterSlot(self._engine, snapshot, config.policy.dtype) if rank else None
         whole = Snapshot(0, base_of(snapshot.uri)) if rank else snapshot
         self._weights = LoadedWeights(self._engine.collective_rpc, whole, config.policy.dtype)
-        self._inbox: queue.SimpleQueue[Request | Scoring | Chat | str | tuple[Callable[[], Any], Future[None]]] = (
-            queue.SimpleQueue()
-        )
-        self._waiting: dict[str, Request | Scoring | Chat] = {}
-        self._count = 0
-        self._sampled = 0  # tokens of finished requests of the run
-        self._progress, self._counted = Progress(0, 0), 0.0
-        self.busy_seconds = 0.0  # that the engine has stepped with requests in it
-        threading.Thread(target=self._serve, name="vllm-engine", daemon=True).start()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -155,7 +158,12 @@ class VLLMGenerator:
             )
         self._snapshot = snapshot
 
-    def _serve(self) -> None:
+    def _serve(self, built: Future[None]) -> None:
+        # OpenMP has threads of its own for each thread that computes. Where they are more than the CPUs, those of a CPU's
+        # engine sleep and wake in every operation, so the thread that steps the engine builds it, too.
+        self._call(self._build, built)
+        if built.exception():
+            return
         load: tuple[Callable[[], Any], Future[None]] | None = None
         while True:
             # Requests that come after a load wait for it: they are sampled from the loaded policy.
@@ -215,7 +223,7 @@ class VLLMGenerator:
     def _call(function: Callable[[], Any], done: Future[None]) -> None:
         try:
             function()
-        except Exception as error:
+        except BaseException as error:
             done.set_exception(error)
         else:
             done.set_result(None)

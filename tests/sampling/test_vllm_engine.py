@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -71,6 +72,22 @@ def test_sampling_compiles_nothing_and_needs_no_compiler(engine: VLLMGenerator, 
     counters.clear()
     engine.generate(prompts[:2], 2, "iter-0")
     assert not counters["frames"]
+
+
+def test_the_thread_that_steps_the_engine_builds_it_and_its_error_reaches_the_caller(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenMP would have threads of its own for another one that computes, and both would wait for each other's."""
+    threads = []
+
+    def leave() -> bool:
+        threads.append(threading.current_thread().name)
+        raise SystemExit("no engine")
+
+    monkeypatch.setattr(vllm_engine, "set_environment", leave)
+    with pytest.raises(SystemExit, match="no engine"):
+        VLLMGenerator(config, Snapshot(0, "nowhere"), [])
+    assert threads == ["vllm-engine"]
 
 
 def test_the_rank_of_a_token_counts_those_as_likely() -> None:
