@@ -1,6 +1,6 @@
 """The judge against `Blender.rank(batch_size=1)`: every ordered pair of five real answers to the same real prompts.
 
-    python -m jobs.benchmarks.judge        # all 150 prompts, half an hour; a part of `make bench` takes five
+    python -m jobs.benchmarks.judge        # all 150 prompts, half an hour; a part of `make bench` takes six
 
 In: the playground's judge and one of another size, with random weights; `shared/data/candidates_real.jsonl` beside the
 checkout, whole and cut short. Out: the ratios, padding, time outside the forward pass.
@@ -27,13 +27,13 @@ from sppo_ray.playground.comparer import Comparer
 from sppo_ray.playground.judge import write_config
 
 TEXTS = Path(__file__).parents[3] / "shared/data/candidates_real.jsonl"
-# One prompt in 30, whose comparisons are as long as those of all 150: 1,670 tokens on average, of all 1,669.
-SAMPLE = slice(29, None, 30)
-PART = 1  # prompts: both sides take such parts in turn
+SAMPLE = slice(12, None, 25)  # of the prompts in the order of their texts' lengths
+BATCH = 8192  # tokens of a forward pass, as in the playground
 SHORT = {"prompt": 60, "candidates": 40}  # words: comparisons of 100 to 400 tokens
 OTHER_SIZE = {"hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 384, "position_buckets": 64}
+Row = dict[str, Any]
 KERNEL = "three quarters are the attention kernel, whose products take most of a core's peak"
-LINEAR = "on short texts half of the time are the linear layers, which both sides have"
+LINEAR = "on short texts two thirds of the time are linear layers and attention kernel, both near a core's peak"
 
 
 def run(sample: slice = SAMPLE) -> list[Ratio]:
@@ -41,26 +41,28 @@ def run(sample: slice = SAMPLE) -> list[Ratio]:
         print(f"judge: {TEXTS} is not here, nothing measured")
         return []
     torch.set_num_threads(1)  # as in a ranker's process, to which Ray gives less than one CPU
-    rows = [json.loads(line) for line in TEXTS.read_text("utf-8").splitlines()][sample]
-    short = [cut(row) for row in rows]
+    rows = [json.loads(line) for line in TEXTS.read_text("utf-8").splitlines()]
+    rows = sorted(rows, key=lambda row: len(row["prompt"] + "".join(row["candidates"])))[sample]
+    # Both sides take such rounds in turn: a short prompt and a long one, for a long one gains more.
+    rounds = [[rows[place], rows[-1 - place]] for place in range(len(rows) // 2)]
+    short = [[cut(row) for row in some] for some in rounds]
     checkpoint = playground.build().judge
     with tempfile.TemporaryDirectory() as folder:
         other = of_another_size(checkpoint, Path(folder) / "judge")
         return [
-            *compare("judge", checkpoint, rows, 12, KERNEL),
+            *compare("judge", checkpoint, rounds, 12, KERNEL),
             compare("judge on short texts", checkpoint, short, 6, LINEAR)[0],
             compare("judge of another size on short texts", other, short, 6, LINEAR)[0],
         ]
 
 
-def compare(name: str, checkpoint: Path, rows: list[dict[str, Any]], goal: float, reason: str) -> list[Ratio]:
-    judge = Watched(PairRM(checkpoint))
+def compare(name: str, checkpoint: Path, rounds: list[list[Row]], goal: float, reason: str) -> list[Ratio]:
+    judge = Watched(PairRM(checkpoint, batch_tokens=BATCH))
     blender = load_blender(checkpoint)
     error, ours, theirs = 0.0, [], []
-    judge.compare(rows[:1])
+    judge.compare(rounds[0])
     judge.forget()
-    for start in range(0, len(rows), PART):
-        some = rows[start : start + PART]
+    for some in rounds:
         started = time.perf_counter()
         comparisons = judge.compare(some)
         middle = time.perf_counter()
@@ -69,7 +71,11 @@ def compare(name: str, checkpoint: Path, rows: list[dict[str, Any]], goal: float
         ours.append(middle - started)
         theirs.append(time.perf_counter() - middle)
         error = max(error, float(np.abs((comparisons - comparisons.swapaxes(1, 2)).mean(-1) - scores).max()))
-    how = {"threads": torch.get_num_threads(), "prompts": len(rows), "mean_tokens": round(judge.tokens / judge.rows)}
+    how = {
+        "threads": torch.get_num_threads(),
+        "prompts": sum(map(len, rounds)),
+        "mean_tokens": round(judge.tokens / judge.rows),
+    }
     return [
         at_least(
             f"{name}: Blender.rank(batch_size=1)",
@@ -85,7 +91,7 @@ def compare(name: str, checkpoint: Path, rows: list[dict[str, Any]], goal: float
     ]
 
 
-def cut(row: dict[str, Any]) -> dict[str, Any]:
+def cut(row: Row) -> Row:
     def first(text: str, words: int) -> str:
         return " ".join(text.split()[:words])
 
@@ -119,7 +125,7 @@ class Watched:
         self.rows = self.tokens = self.padded = 0
         self.seconds = 0.0
 
-    def compare(self, rows: list[dict[str, Any]]) -> Any:
+    def compare(self, rows: list[Row]) -> Any:
         return self._judge.compare([row["prompt"] for row in rows], [row["candidates"] for row in rows])
 
     def _watch(self, ids: torch.Tensor, lengths: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
