@@ -13,13 +13,12 @@ from sppo_ray.judging import judge_kind
 from sppo_ray.loss import find_loss
 from sppo_ray.models import Shape, model_shape
 from sppo_ray.training.optimizer import find_optimizer
-from sppo_ray.training.portions import logit_slice, sub_group
+from sppo_ray.training.portions import logit_slice, reduce_bucket, sub_group
 
 GIB = 2**30
 FP32 = 4
 
 # DeepSpeed's defaults, in elements.
-REDUCE_BUCKET = 5e8
 MAX_LIVE = 1e9  # gathered weights kept for reuse
 PREFETCH = 5e7
 
@@ -116,8 +115,7 @@ def trainer_states(config: Config, shape: Shape, workers: int) -> tuple[dict[str
 def trainer_memory(config: Config, shape: Shape, workers: int, limit: float, asleep: float = 0.0) -> Memory:
     """A ZeRO-3 worker at the peak of an optimizer step. asleep: bytes that sleeping engines hold on its device."""
     size, on_gpu = number_bytes(config), config.training.gpus > 0
-    # The bucket is allocated whole, but a CPU only backs pages that are written to.
-    bucket = size * (REDUCE_BUCKET if on_gpu else min(REDUCE_BUCKET, trained_parameters(config, shape)))
+    bucket = size * reduce_bucket(trained_parameters(config, shape))
     passing = _passing(config, shape, workers, *micro_batch(config))
     here, offloaded = trainer_states(config, shape, workers)
     if offloaded:  # the optimizer steps in host memory, which without a GPU is the device's
@@ -167,7 +165,7 @@ def _passing(config: Config, shape: Shape, workers: int, rows: int, length: int)
     at_loss = logit_bytes(config, shape, tokens) - (size * shape.embedding if frozen else 0.0)
     # The logits' gradient of a tied matrix waits for the embedding's.
     waiting = size * shape.embedding if shape.tied and not frozen else 0.0
-    reducing = size * min(REDUCE_BUCKET, trained_parameters(config, shape)) + waiting
+    reducing = size * reduce_bucket(trained_parameters(config, shape)) + waiting
     activations, logits = stored + backward, waiting + max(0.0, at_loss - backward - waiting)
     return {
         "gathered": gathered,

@@ -38,7 +38,7 @@ from sppo_ray.training.logprobs import Scorer
 from sppo_ray.training.optimizer import find_optimizer
 from sppo_ray.training.reference_guard import check, measure
 from sppo_ray.training.schedule import scheduler
-from sppo_ray.training.zero_settings import set_local_rank, zero_settings
+from sppo_ray.training.zero_settings import set_local_rank, size_bucket, zero_settings
 
 # DeepSpeed calls collectives by names that torch has renamed: a user can do nothing about it.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -80,6 +80,7 @@ class TrainablePolicy:
                 set_z3_leaf_module(layer, True)  # gathered as a whole: its compiled part has no hooks in it
         network.train()  # checkpointing needs it; the named models have no dropout
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        size_bucket(settings, trained)
         optimizer = find_optimizer(config.training.optimizer).build(trained, config.training)
         # DeepSpeed imports its Muon optimizer to check that ours is another one, and with it torch's compiler.
         os.environ["TORCHDYNAMO_DISABLE"] = "1"

@@ -20,3 +20,11 @@ def sub_group(on_gpu: bool) -> int:
     (DeepSpeed's default); on CPUs it was the peak of a small model's training, and costs nothing.
     """
     return 1_000_000_000 if on_gpu else 30_000_000
+
+
+def reduce_bucket(trained: int) -> int:
+    """Gradients that DeepSpeed reduces at once, for which it allocates memory: its default, or all that there are.
+
+    An adapter's are some ten million, so on a GPU most of a GiB stays free.
+    """
+    return min(500_000_000, trained)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sppo_ray.config import Config
-from sppo_ray.training.portions import sub_group
+from sppo_ray.training.portions import reduce_bucket, sub_group
 
 
 def zero_settings(config: Config, device: torch.device) -> dict[str, Any]:
@@ -30,6 +30,12 @@ def zero_settings(config: Config, device: torch.device) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,  # DeepSpeed's list lacks torch's RMSprop
         "steps_per_print": None,
     }
+
+
+def size_bucket(settings: dict[str, Any], trained: list[torch.nn.Parameter]) -> None:
+    """No larger than the gradients that there are. Known only once the model is there, and with it the adapter."""
+    sizes = [getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained]  # ds: of a sharded one
+    settings["zero_optimization"]["reduce_bucket_size"] = reduce_bucket(sum(sizes))
 
 
 def set_local_rank(device: torch.device) -> None:

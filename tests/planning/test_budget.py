@@ -1,6 +1,7 @@
 """The plan before the bill: memory and time by hand, fits and advice, the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,12 @@ def test_adamw_keeps_two_numbers_per_weight() -> None:
     assert trainer_memory(config, SMALL, 2, GIB).parts["optimizer"] == 2 * 4 * 194  # of 388 parameters, on two workers
 
 
-def test_a_gpu_holds_the_whole_bucket_and_a_runtime() -> None:
-    parts = trainer_memory(load_config(overrides=["training.gpus=1"]), SMALL, 1, GIB).parts
-    assert parts["gradient_bucket"] == 2 * 5e8
+def test_a_gpu_holds_the_bucket_of_deepspeed_or_of_all_gradients_and_a_runtime() -> None:
+    config = load_config(overrides=["training.gpus=1"])
+    parts = trainer_memory(config, SMALL, 1, GIB).parts
+    assert parts["gradient_bucket"] == 2 * 388
+    large = replace(SMALL, vocabulary=10**9)
+    assert trainer_memory(config, large, 1, GIB).parts["gradient_bucket"] == 2 * 5e8
     assert parts["gathered"] == 0 and parts["runtime"] == memory.CUDA_CONTEXT  # one worker talks to nobody
 
 

@@ -109,6 +109,8 @@ def adapter_steps_alone(rank: int, port: int, models: str, out: str, part: str) 
 
     config, checkpoint = configuration("adapter"), Path(out) / "checkpoint"
     policy = TrainablePolicy(config, f"{models}/adapter", STEPS, torch.device("cpu"))
+    # Memory for the adapter's gradients and no more: a layer's q and o 64 each, k and v 48, three maps of 80; rank 4, two layers.
+    assert [bucket.buffer.numel() for bucket in policy._engine.optimizer.ipg_buckets.values()] == [4 * 2 * 464]
     numbers = [] if part == "first" else policy.restore(checkpoint)
     numbers.append(policy.step(PAIRS).row())
     if part == "first":
