@@ -41,8 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
 def export(run: str, folder: Path, iteration: int | None, merge: bool, push: str | None) -> dict[str, Any]:
     """Write the folder and send it; returns what was written, for people."""
     ledger = Ledger(location(run))
-    if not (ledger.root / "config.yaml").is_file():
-        raise RunFolderError(f"{run} is no run folder: it holds no config.yaml")
     config = ledger.config()
     snapshot = ledger.published(last_iteration(ledger, config) if iteration is None else iteration)
     if folder.exists():

@@ -4,13 +4,14 @@ In: the held-out responses and the policies in a run folder. Out: a table of mea
 the perplexity on a page of prose, the base first and then each iteration.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sppo_ray.errors import UserError
 from sppo_ray.instructions.outcome import mean_scores
 from sppo_ray.instructions.perplexity import page_perplexity
 from sppo_ray.run_folder import Ledger
@@ -18,10 +19,10 @@ from sppo_ray.run_folder import Ledger
 
 def run_scores(ledger: Ledger) -> list[dict[str, float]]:
     """Of the base and of each iteration: the mean scores, and the perplexity unless its policy has been removed."""
-    found = []
+    base, found = ledger.config().policy.model, []
     for number in range(len(ledger.reports()) + 1):
         snapshot = ledger.snapshot(number)
-        model = ledger.config().policy.model if number == 0 else snapshot and snapshot.uri
+        model = base if number == 0 else snapshot and snapshot.uri
         prose = {"perplexity of a page": page_perplexity(model)} if model else {}
         found.append(mean_scores(ledger.held_out(number)) | prose)
     return found
@@ -38,4 +39,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser("python -m sppo_ray.instructions", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", metavar="RUN_FOLDER", type=Path)
+    try:
+        main(parser.parse_args().folder)
+    except UserError as error:
+        parser.error(str(error))

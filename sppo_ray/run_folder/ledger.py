@@ -250,6 +250,8 @@ class Ledger:
         path = self.root / "config.yaml"
         try:
             return validated(yaml.safe_load(files.read_bytes(path))["config"])
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunFolderError(f"{self.root} is no run folder: it holds no config.yaml") from None
         except ConfigError as error:
             raise RunFolderError(
                 f"{path} is of another version of sppo-ray: {error}. Use that version, or choose another --run-dir"

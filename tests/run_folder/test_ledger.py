@@ -81,6 +81,13 @@ def test_a_block_that_nothing_vouches_for_is_set_aside(ledger: Ledger, block: Pa
     assert not ledger.has(block)
 
 
+@pytest.mark.parametrize("name", ["nowhere", "file"])
+def test_a_path_that_is_no_run_folder_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match=f"{name} is no run folder: it holds no config.yaml"):
+        Ledger(tmp_path / name).config()
+
+
 def test_the_same_run_is_continued_and_another_one_refused(ledger: Ledger) -> None:
     assert ledger.claim(load_config(), {"versions": {}})
     assert not ledger.claim(load_config(overrides=["generators.max=4", "training.cpus=1"]), {})

@@ -113,7 +113,7 @@ def found(ledger: Ledger) -> list[list[str]]:
     report = ledger.report(1)
     if report:
         rows.append([str(report["iteration"])])
-    with suppress(FileNotFoundError):
+    if (ledger.root / "config.yaml").exists():
         assert ledger.config() == load_config()
         rows.append(["config"])
     return rows
