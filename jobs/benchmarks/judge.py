@@ -22,13 +22,13 @@ from safetensors.torch import save_file
 
 from jobs.benchmarks import Ratio, at_least, at_most, ratios
 from sppo_ray import playground
+from sppo_ray.config import load_config
 from sppo_ray.judging import PairRM
 from sppo_ray.playground.comparer import Comparer
 from sppo_ray.playground.judge import write_config
 
 TEXTS = Path(__file__).parents[3] / "shared/data/candidates_real.jsonl"
 SAMPLE = slice(12, None, 25)  # of the prompts in the order of their texts' lengths
-BATCH = 8192  # tokens of a forward pass, as in the playground
 SHORT = {"prompt": 60, "candidates": 40}  # words: comparisons of 100 to 400 tokens
 OTHER_SIZE = {"hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 384, "position_buckets": 64}
 Row = dict[str, Any]
@@ -57,10 +57,10 @@ def run(sample: slice = SAMPLE) -> list[Ratio]:
 
 
 def compare(name: str, checkpoint: Path, rounds: list[list[Row]], goal: float, reason: str) -> list[Ratio]:
-    judge = Watched(PairRM(checkpoint, batch_tokens=BATCH))
+    judge = Watched(PairRM(checkpoint, batch_tokens=load_config("playground").judge.batch_tokens))
     blender = load_blender(checkpoint)
     error, ours, theirs = 0.0, [], []
-    judge.compare(rounds[0])
+    judge.compare(rounds[0][:1])
     judge.forget()
     for some in rounds:
         started = time.perf_counter()

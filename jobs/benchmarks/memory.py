@@ -85,7 +85,7 @@ def run(cases: list[Case] = CASES[:2]) -> list[Ratio]:
                     f"planned / measured MiB: {case.name}, {workers} worker{'s' * (workers > 1)}",
                     ratio,
                     TOLERANCE,
-                    "a small model: 35 MiB beside its tensors, of any size, are a sixth of what is measured",
+                    "a process takes some 35 MiB beside its tensors, whatever their size, which is much of a small model's",
                     planned=round(predicted.total / MIB),
                     measured=round(measured / MIB),
                     of_it=parts,
